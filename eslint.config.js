@@ -1,0 +1,92 @@
+import { defineConfig, globalIgnores } from 'eslint/config'
+import tseslint from 'typescript-eslint'
+
+// The house (ARCHITECTURE.md): which room may import which. Imports point down the picture only.
+const rooms = {
+  core: [],
+  socket: ['core'],
+  utp: ['core', 'socket'],
+  stun: ['core', 'socket'],
+  sim: ['core'],
+  lab: ['core', 'sim'],
+  network: ['core', 'socket', 'utp', 'stun'],
+  directory: ['core', 'network'],
+  cli: ['core', 'socket', 'utp', 'stun', 'sim', 'lab', 'network', 'directory'],
+}
+
+const downOnly = Object.entries(rooms).map(([room, below]) => ({
+  files: [`src/${room}/**/*.ts`],
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      {
+        patterns: [
+          {
+            regex: `^(\\.\\./)+(?!(${[...below, room].join('|')})/)[a-z]+/`,
+            message: `src/${room} may import only: ${below.join(', ') || 'nothing'} (see ARCHITECTURE.md).`,
+          },
+          { regex: '^(\\.\\./)+index\\.ts$', message: 'The package entry is for users, not for rooms.' },
+        ],
+      },
+    ],
+  },
+}))
+
+// Protocol code has no socket, clock, timer or ambient randomness. The files named here are its drivers.
+const sansIo = {
+  files: ['src/utp/**/*.ts', 'src/stun/**/*.ts', 'src/turn/**/*.ts', 'src/ice/**/*.ts'],
+  ignores: ['src/*/driver/**/*.ts'],
+  rules: {
+    'no-restricted-globals': [
+      'error',
+      ...['setTimeout', 'setInterval', 'setImmediate', 'performance', 'process'].map((name) => ({
+        name,
+        message: 'Protocol code takes time as an argument and owns no timer.',
+      })),
+    ],
+    'no-restricted-properties': [
+      'error',
+      { object: 'Date', property: 'now', message: 'Protocol code takes time as an argument.' },
+      { object: 'Math', property: 'random', message: 'Protocol code takes an Rng.' },
+    ],
+  },
+}
+
+export default defineConfig(
+  globalIgnores(['dist/', 'node_modules/', 'tmp/']),
+  tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ['eslint.config.js', 'scripts/*.mjs'] },
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      'max-lines': ['error', { max: 500, skipBlankLines: true, skipComments: true }],
+    },
+  },
+  ...downOnly,
+  sansIo,
+  {
+    files: ['test/**/*.ts', 'bench/**/*.ts'],
+    rules: {
+      // node:test returns promises that the runner itself awaits.
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        {
+          allowForKnownSafeCalls: [
+            { from: 'package', name: ['test', 'it', 'describe', 'suite'], package: 'node:test' },
+          ],
+        },
+      ],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      'max-lines': 'off',
+    },
+  },
+  { files: ['**/*.js', '**/*.mjs'], extends: [tseslint.configs.disableTypeChecked] },
+)

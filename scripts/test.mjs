@@ -1,0 +1,15 @@
+// `npm test [-- FILE…]`: install, build, then node's own test runner over test/.
+import { globSync } from './glob.mjs'
+import { spawnSync } from 'node:child_process'
+import { build, installPackages, root } from './setup.mjs'
+
+installPackages()
+build()
+const chosen = process.argv.slice(2)
+const files = chosen.length > 0 ? chosen : globSync('test', '.test.ts')
+const { status } = spawnSync(
+  process.execPath,
+  ['--import', 'tsx', '--test', '--test-reporter=spec', ...files],
+  { cwd: root, stdio: 'inherit' },
+)
+process.exit(status ?? 1)

@@ -1,0 +1,5 @@
+export * from './address.ts'
+export * from './errors.ts'
+export * from './logger.ts'
+export * from './machine.ts'
+export * from './ports.ts'
