@@ -1,10 +1,12 @@
 // `npm test [-- FILE…]`: install, build, then node's own test runner over test/.
 import { globSync } from './glob.mjs'
 import { spawnSync } from 'node:child_process'
+import { installSystemPackages } from './system.mjs'
 import { build, installPackages, root } from './setup.mjs'
 
 installPackages()
 build()
+if (process.env.CI === 'true' && process.getuid?.() === 0) installSystemPackages()
 const chosen = process.argv.slice(2)
 const files = chosen.length > 0 ? chosen : globSync('test', '.test.ts')
 const { status } = spawnSync(
