@@ -1,0 +1,219 @@
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { familyOf, type SocketAddress } from '../core/address.ts'
+import type { Transmit } from '../core/machine.ts'
+import type { Driver, DriverHandler } from './driver.ts'
+import { bindError } from './errors.ts'
+import { PathTable } from './paths.ts'
+
+/**
+ * The driver on node:dgram: one system call per datagram each way.
+ *
+ * `::` opens two sockets on one port, one per family, instead of a single dual-stack one: IPv6 sockets ignore the TTL
+ * set for IPv4-mapped destinations (libuv sets IPV6_UNICAST_HOPS only), and no address is ever seen in mapped form.
+ *
+ * @throws {SystemError} `ERR_NATWORK_SOCKET_…` when the port cannot be had; nothing stays open then.
+ */
+export async function bindDgram(at: SocketAddress, recvBufferSize: number): Promise<Driver> {
+  if (at.address !== '::') {
+    const socket = await bindSocket(at, recvBufferSize)
+    return familyOf(at.address) === 6
+      ? new DgramDriver(at.address, undefined, socket)
+      : new DgramDriver(at.address, socket, undefined)
+  }
+  // A port that is free for IPv6 may be taken for IPv4: with port 0 another one is as good.
+  for (let attempt = 1; ; attempt++) {
+    const six = await bindSocket(at, recvBufferSize)
+    try {
+      const four = await bindSocket({ address: '0.0.0.0', port: six.address().port }, recvBufferSize)
+      return new DgramDriver(at.address, four, six)
+    } catch (error) {
+      six.close()
+      if (at.port !== 0 || attempt === 10) throw error
+    }
+  }
+}
+
+class DgramDriver implements Driver {
+  readonly name = 'node:dgram'
+  readonly address: SocketAddress
+  readonly recvBufferSize: number
+  readonly #four: Socket | undefined
+  readonly #six: Socket | undefined
+  #handler: DriverHandler = nobody
+  readonly #paths = new PathTable()
+
+  // Receiving: node gives no sign when a turn of the loop has read everything. One immediate per turn is that sign.
+  #inTurn = 0
+  #lastTurn = 0
+
+  // Sending.
+  #sinceCheck = 0
+  #lastRemote: SocketAddress | undefined
+  #pressed: NodeJS.Timeout | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(host: string, four: Socket | undefined, six: Socket | undefined) {
+    this.#four = four
+    this.#six = six
+    const sockets = this.#sockets()
+    this.address = { address: host, port: sockets[0]?.address().port ?? 0 }
+    this.recvBufferSize = Math.min(...sockets.map(grantedRecvBuffer))
+  }
+
+  start(handler: DriverHandler): void {
+    this.#handler = handler
+    for (const socket of this.#sockets()) {
+      socket.on('message', this.#onMessage)
+      socket.on('error', (error) => {
+        handler.onReceiveError(error)
+      })
+    }
+  }
+
+  send(transmit: Transmit): boolean {
+    const { path, data, ttl } = transmit
+    const { address, port } = path.remote
+    const socket = familyOf(address) === 6 ? this.#six : this.#four
+    if (socket === undefined || this.#closing !== undefined) {
+      this.#handler.onSendError(transmit, new Error(`this port does not speak the family of ${address}`))
+      return true
+    }
+    if (ttl !== undefined) return this.#sendWithTtl(socket, transmit, ttl)
+    // Node tells errors to a callback only, which costs 15 % of a send: the first of a run to one remote has it.
+    if (this.#lastRemote === path.remote) {
+      socket.send(data, port, address)
+    } else {
+      this.#lastRemote = path.remote
+      this.#sendChecked(socket, transmit)
+    }
+    // Below the kernel's limit libuv sends at once and queues nothing, so looking every few datagrams bounds its queue.
+    return ++this.#sinceCheck < CHECK_EVERY || this.#hasRoom()
+  }
+
+  flush(): void {
+    this.#lastRemote = undefined
+  }
+
+  close(): Promise<void> {
+    this.#handler = nobody
+    this.#closing ??= Promise.all(
+      this.#sockets().map((socket) => {
+        clearTimeout(this.#pressed)
+        socket.off('message', this.#onMessage)
+        return new Promise<void>((resolve) => socket.close(resolve))
+      }),
+    ).then(() => undefined)
+    return this.#closing
+  }
+
+  readonly #onMessage = (bytes: Uint8Array, from: RemoteInfo): void => {
+    if (++this.#inTurn === 1) setImmediate(this.#onTurnEnd)
+    this.#handler.onDatagram(this.#paths.lookup(from.address, from.port), bytes)
+    // Waiting for the end of the turn would cost a lone message about 25 µs; in bulk it lets one acknowledgement
+    // speak for many datagrams. What the last turn brought tells which of the two this is.
+    if (this.#inTurn === 1 && this.#lastTurn < BULK) this.#handler.onBatchEnd()
+  }
+
+  readonly #onTurnEnd = (): void => {
+    const answered = this.#inTurn === 1 && this.#lastTurn < BULK
+    this.#lastTurn = this.#inTurn
+    this.#inTurn = 0
+    if (!answered) this.#handler.onBatchEnd()
+  }
+
+  // The TTL is the socket's, so it is set and set back around the one send, which happens inside the call (lookupless,
+  // see bindSocket) unless libuv has a queue: then the datagram would leave later with the wrong TTL, and is dropped.
+  #sendWithTtl(socket: Socket, transmit: Transmit, ttl: number): boolean {
+    if (!this.#hasRoom()) {
+      this.#handler.onSendError(transmit, new Error('the send queue is full: not sent with another TTL'))
+      return false
+    }
+    try {
+      socket.setTTL(ttl)
+      this.#sendChecked(socket, transmit)
+    } catch (error) {
+      this.#handler.onSendError(transmit, error instanceof Error ? error : new Error(String(error)))
+    } finally {
+      socket.setTTL(DEFAULT_TTL)
+    }
+    return this.#hasRoom()
+  }
+
+  #sendChecked(socket: Socket, transmit: Transmit): void {
+    const { remote } = transmit.path
+    socket.send(transmit.data, remote.port, remote.address, (error) => {
+      if (error !== null) this.#handler.onSendError(transmit, error)
+    })
+  }
+
+  // libuv queues without bound what the kernel does not take. It has no callback for "queue empty", and the kernel
+  // drains at line speed: look again each millisecond.
+  #hasRoom(): boolean {
+    this.#sinceCheck = 0
+    if (this.#pressed !== undefined) return false
+    if (this.#queued() === 0) return true
+    this.#pressed = setTimeout(() => {
+      this.#pressed = undefined
+      if (this.#hasRoom()) this.#handler.onWritable()
+    }, 1)
+    return false
+  }
+
+  #queued(): number {
+    return (this.#four?.getSendQueueCount() ?? 0) + (this.#six?.getSendQueueCount() ?? 0)
+  }
+
+  #sockets(): Socket[] {
+    return [this.#four, this.#six].filter((socket) => socket !== undefined)
+  }
+}
+
+const ignore = (): void => undefined
+const nobody: DriverHandler = {
+  onDatagram: ignore,
+  onBatchEnd: ignore,
+  onWritable: ignore,
+  onSendError: ignore,
+  onReceiveError: ignore,
+}
+
+/** Datagrams in one turn of the loop from which on the next turn's answers wait for its end. */
+const BULK = 4
+/** So many datagrams at most wait in libuv beyond what the kernel takes. */
+const CHECK_EVERY = 8
+/** What Linux, macOS and Windows (since 2000: 128, harmlessly lower) give a socket; node cannot read it back. */
+const DEFAULT_TTL = 64
+
+function bindSocket(at: SocketAddress, recvBufferSize: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const six = familyOf(at.address) === 6
+    const socket = createSocket({
+      type: six ? 'udp6' : 'udp4',
+      ipv6Only: six,
+      // Only literals come here. Answering at once keeps every send inside its call; node's own lookup would delay
+      // even a literal by a tick.
+      lookup: (hostname, _options, callback) => {
+        callback(null, hostname, familyOf(hostname))
+      },
+    })
+    socket.once('error', (error) => {
+      socket.close()
+      reject(bindError(at, error))
+    })
+    socket.bind({ address: at.address, port: at.port, exclusive: true }, () => {
+      socket.removeAllListeners('error')
+      try {
+        socket.setRecvBufferSize(recvBufferSize)
+      } catch {
+        // macOS refuses more than its ceiling instead of cutting: the default stays, and is read back by whoever asks.
+      }
+      resolve(socket)
+    })
+  })
+}
+
+// Linux doubles the number to account for its bookkeeping and reports the doubled one (socket(7), SO_RCVBUF).
+function grantedRecvBuffer(socket: Socket): number {
+  const reported = socket.getRecvBufferSize()
+  return process.platform === 'linux' ? reported / 2 : reported
+}

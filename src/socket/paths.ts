@@ -1,0 +1,40 @@
+import type { SocketAddress } from '../core/address.ts'
+import type { Path } from '../core/machine.ts'
+
+/**
+ * One {@link Path} object per remote address, so that a datagram costs no allocation and comparing paths is mostly
+ * comparing pointers. Bounded: a direct-mapped table of SLOTS entries, in which a stranger's address can only push
+ * out another one's entry (it is made again on its next datagram; {@link samePath} compares by value).
+ */
+export class PathTable {
+  readonly #slots = new Array<Path | undefined>(SLOTS)
+
+  /** `address` as the operating system prints it. */
+  lookup(address: string, port: number): Path {
+    const slot = hash(address, port)
+    const found = this.#slots[slot]
+    if (found?.remote.port === port && found.remote.address === address) return found
+    const made: Path = { remote: { address, port } }
+    this.#slots[slot] = made
+    return made
+  }
+}
+
+/**
+ * The same address without the IPv4-mapped form (`::ffff:192.0.2.1` → `192.0.2.1`, RFC 4291 §2.5.5.2), in which a
+ * dual-stack socket or a user may write it, so that one peer has one address.
+ */
+export function unmapped(at: SocketAddress): SocketAddress {
+  const dotted = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(at.address)?.[1]
+  return dotted === undefined ? at : { address: dotted, port: at.port }
+}
+
+const SLOTS = 4_096
+
+// The last characters differ most between neighbours; four of them and the port spread well enough.
+function hash(address: string, port: number): number {
+  const end = address.length
+  const tail =
+    (address.charCodeAt(end - 1) * 31 + address.charCodeAt(end - 2)) * 31 + address.charCodeAt(end - 3)
+  return (Math.imul(tail, 0x9e3779b1) ^ Math.imul(port, 0x85ebca6b)) >>> 20
+}

@@ -1,0 +1,305 @@
+import assert from 'node:assert/strict'
+import { Socket } from 'node:dgram'
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { test, type TestContext } from 'node:test'
+import type { Path } from '../../../src/core/machine.ts'
+import { bindError } from '../../../src/socket/errors.ts'
+import { UdpEndpoint } from '../../../src/socket/index.ts'
+import { TestMachine } from './machines.ts'
+
+async function bound(t: TestContext, host = '127.0.0.1', port = 0): Promise<UdpEndpoint> {
+  const endpoint = await UdpEndpoint.bind({ host, port })
+  t.after(() => endpoint.close())
+  return endpoint
+}
+
+/** Resolves when the machine on `endpoint` has had `count` datagrams. */
+function receives(endpoint: UdpEndpoint, machine: TestMachine, count: number): Promise<void> {
+  return new Promise((resolve) => {
+    endpoint.attach(machine, () => {
+      if (machine.received.length === count) resolve()
+    })
+  })
+}
+
+function say(endpoint: UdpEndpoint, path: Path, ...texts: string[]): void {
+  const machine = new TestMachine(() => false)
+  machine.outgoing.push(...texts.map((text) => ({ path, data: Buffer.from(text) })))
+  endpoint.attach(machine, () => undefined)
+}
+
+test('a datagram goes to the first machine that owns it, the rest is counted', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const first = new TestMachine((text) => text.startsWith('1'))
+  const second = new TestMachine((text) => text.startsWith('1') || text.startsWith('2'))
+  b.attach(first, () => undefined)
+  const done = receives(b, second, 2)
+  say(a, a.path(b.address), '1', '3', '2', '1', '2')
+  await done
+  assert.deepEqual(
+    first.received.map(({ text }) => text),
+    ['1', '1'],
+  )
+  assert.deepEqual(
+    second.received.map(({ text }) => text),
+    ['2', '2'],
+  )
+  assert.equal(b.counters.unmatched, 1)
+  assert.equal(b.counters.datagramsReceived, 5)
+  assert.equal(a.counters.datagramsSent, 5)
+  assert.equal(a.counters.bytesSent, 5)
+  // One Path object per remote.
+  assert.equal(first.received[0]?.path, second.received[1]?.path)
+  assert.deepEqual(first.received[0]?.path.remote, a.address)
+})
+
+test('a detached machine gets nothing more', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const gone = new TestMachine()
+  b.attach(gone, () => undefined).detach()
+  const stays = new TestMachine()
+  const done = receives(b, stays, 1)
+  say(a, a.path(b.address), 'x')
+  await done
+  assert.equal(gone.received.length, 0)
+})
+
+test('IPv6 speaks to IPv6', async (t) => {
+  const a = await bound(t, '::1')
+  const b = await bound(t, '::1')
+  const machine = new TestMachine()
+  const done = receives(b, machine, 1)
+  say(a, a.path(b.address), 'six')
+  await done
+  assert.deepEqual(machine.received[0]?.path.remote, { address: '::1', port: a.address.port })
+})
+
+test(':: speaks both families, and an IPv4 peer is a dotted quad there', async (t) => {
+  const both = await bound(t, '::')
+  const four = await bound(t, '127.0.0.1')
+  const six = await bound(t, '::1')
+  const echoed = new TestMachine()
+  const arrived = receives(both, echoed, 2)
+  say(four, four.path({ address: '127.0.0.1', port: both.address.port }), 'from four')
+  say(six, six.path({ address: '::1', port: both.address.port }), 'from six')
+  await arrived
+  const remotes = new Map(echoed.received.map(({ text, path }) => [text, path.remote]))
+  assert.deepEqual(remotes.get('from four'), four.address)
+  assert.deepEqual(remotes.get('from six'), six.address)
+
+  const back = new TestMachine()
+  const answered = receives(four, back, 1)
+  say(both, both.path({ address: '::ffff:127.0.0.1', port: four.address.port }), 'back')
+  await answered
+  assert.equal(back.received[0]?.path.remote.port, both.address.port)
+})
+
+test('a family that the port does not speak is a counted send error', async (t) => {
+  const four = await bound(t)
+  say(four, four.path({ address: '::1', port: 9 }), 'x')
+  await new Promise(setImmediate)
+  assert.equal(four.counters.sendErrors, 1)
+})
+
+test('a datagram too long for UDP is a counted send error', async (t) => {
+  const a = await bound(t)
+  const errors = await new Promise<number>((resolve) => {
+    say(a, a.path({ address: '127.0.0.1', port: 9 }), 'x'.repeat(70_000))
+    setImmediate(() => setImmediate(() => resolve(a.counters.sendErrors)))
+  })
+  assert.equal(errors, 1)
+})
+
+test('the TTL of one datagram is set and set back around its send', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const send = t.mock.method(Socket.prototype, 'send')
+  const original = Reflect.get(Socket.prototype, 'setTTL') as (this: Socket, ttl: number) => number
+  const set: { ttl: number; sends: number }[] = []
+  t.mock.method(Socket.prototype, 'setTTL', function (this: Socket, ttl: number) {
+    set.push({ ttl, sends: send.mock.callCount() })
+    return original.call(this, ttl)
+  })
+  const machine = new TestMachine()
+  const done = receives(b, machine, 3)
+  const path = a.path(b.address)
+  const sender = new TestMachine()
+  sender.outgoing.push(
+    { path, data: Buffer.from('x') },
+    { path, data: Buffer.from('low'), ttl: 3 },
+    { path, data: Buffer.from('y') },
+  )
+  a.attach(sender, () => undefined)
+  await done
+  assert.deepEqual(set, [
+    { ttl: 3, sends: 1 },
+    { ttl: 64, sends: 2 },
+  ])
+  assert.equal(send.mock.callCount(), 3)
+})
+
+test('nothing is taken from the machines while the kernel takes nothing', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  let waiting = 1
+  const queue = t.mock.method(Socket.prototype, 'getSendQueueCount', () => waiting)
+  const path = a.path(b.address)
+  const sender = new TestMachine()
+  const total = 1_000
+  for (let i = 0; i < total; i++) sender.outgoing.push({ path, data: Buffer.from('x') })
+  const machine = new TestMachine()
+  const done = receives(b, machine, total)
+  a.attach(sender, () => undefined)
+  while (queue.mock.callCount() < 3) await new Promise(setImmediate)
+  assert.ok(sender.outgoing.length > total - 10, 'the libuv queue is bounded')
+  waiting = 0
+  await done
+  assert.equal(sender.outgoing.length, 0)
+})
+
+test('in bulk one drain answers many datagrams', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const machine = new TestMachine()
+  const done = receives(b, machine, 200)
+  const before = machine.timeoutPolls
+  say(a, a.path(b.address), ...Array.from({ length: 200 }, String))
+  await done
+  assert.ok(machine.timeoutPolls - before < 100, `${machine.timeoutPolls - before} drains`)
+})
+
+test('a deadline is met once, not before its time, without a busy loop', async (t) => {
+  const a = await bound(t)
+  const machine = new TestMachine()
+  const at = a.now() + 5_200
+  machine.deadline = at
+  a.attach(machine, () => undefined)
+  while (machine.timeouts.length === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+  assert.equal(machine.timeouts.length, 1)
+  assert.ok(machine.timeouts[0]! >= at)
+  assert.ok(machine.timeoutPolls < 5, `${machine.timeoutPolls} drains`)
+})
+
+test('an earlier deadline replaces a later one', async (t) => {
+  const a = await bound(t)
+  const late = new TestMachine()
+  late.deadline = a.now() + 3_600_000_000
+  a.attach(late, () => undefined)
+  const soon = new TestMachine()
+  const attached = a.attach(soon, () => undefined)
+  await new Promise(setImmediate)
+  soon.deadline = a.now() + 500
+  attached.wake()
+  while (soon.timeouts.length === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+  assert.equal(late.timeouts.length, 0)
+})
+
+test('a machine that throws loses the datagram and rests; the others go on', async (t) => {
+  const a = await bound(t)
+  const errors: string[] = []
+  const b = await UdpEndpoint.bind({
+    host: '127.0.0.1',
+    port: 0,
+    logger: { debug() {}, info() {}, warn() {}, error: (text) => errors.push(text) },
+  })
+  t.after(() => b.close())
+  const broken = new TestMachine((text) => {
+    if (text === 'bad') throw new TypeError('defect')
+    return false
+  })
+  b.attach(broken, () => undefined)
+  const healthy = new TestMachine()
+  const done = receives(b, healthy, 2)
+  say(a, a.path(b.address), 'good', 'bad', 'good')
+  await done
+  assert.equal(b.counters.faults, 1)
+  assert.equal(errors.length, 1)
+})
+
+test('closing twice, attaching after it, sending after it', async (t) => {
+  const a = await bound(t)
+  const machine = new TestMachine()
+  const attached = a.attach(machine, () => undefined)
+  const [first, second] = [a.close(), a.close()]
+  attached.wake()
+  await Promise.all([first, second])
+  assert.equal(a.closed, true)
+  assert.throws(() => a.attach(machine, () => undefined), { code: 'ERR_NATWORK_SOCKET_CLOSED' })
+  const again = await bound(t, '127.0.0.1', a.address.port)
+  assert.equal(again.address.port, a.address.port)
+})
+
+test('bind says what is wrong and what to do', async (t) => {
+  const a = await bound(t)
+  const bind = (host: string, port: number) => UdpEndpoint.bind({ host, port })
+  await assert.rejects(bind('127.0.0.1', a.address.port), {
+    code: 'ERR_NATWORK_SOCKET_IN_USE',
+    name: 'SystemError',
+    message: new RegExp(`${a.address.port}.*in use.*another port`),
+  })
+  await assert.rejects(bind('192.0.2.1', 0), { code: 'ERR_NATWORK_SOCKET_NOT_AVAILABLE' })
+  await assert.rejects(bind('localhost', 0), { code: 'ERR_NATWORK_SOCKET_ADDRESS', name: 'UsageError' })
+  await assert.rejects(bind('127.0.0.1', 65536), { code: 'ERR_NATWORK_SOCKET_ADDRESS' })
+  const denied = bindError(
+    { address: '0.0.0.0', port: 53 },
+    Object.assign(new Error('x'), { code: 'EACCES' }),
+  )
+  assert.equal(denied.code, 'ERR_NATWORK_SOCKET_PERMISSION')
+})
+
+test('the second socket of :: failing leaves nothing open', async (t) => {
+  const four = await bound(t, '0.0.0.0')
+  await assert.rejects(UdpEndpoint.bind({ host: '::', port: four.address.port }), {
+    code: 'ERR_NATWORK_SOCKET_IN_USE',
+  })
+  const six = await bound(t, '::1', four.address.port)
+  assert.equal(six.address.port, four.address.port)
+})
+
+test('an aborted bind throws the reason and frees the port', async (t) => {
+  const reason = new Error('changed my mind')
+  await assert.rejects(
+    UdpEndpoint.bind({ host: '127.0.0.1', port: 0, signal: AbortSignal.abort(reason) }),
+    reason,
+  )
+  const controller = new AbortController()
+  const free = await bound(t)
+  const { port } = free.address
+  await free.close()
+  const binding = UdpEndpoint.bind({ host: '127.0.0.1', port, signal: controller.signal })
+  controller.abort(reason)
+  await assert.rejects(binding, reason)
+  await bound(t, '127.0.0.1', port)
+})
+
+test('the receive buffer granted can be read', async (t) => {
+  const a = await UdpEndpoint.bind({ host: '127.0.0.1', port: 0, recvBufferSize: 65_536 })
+  t.after(() => a.close())
+  assert.equal(a.recvBufferSize, 65_536)
+})
+
+const run = promisify(execFile)
+const fixture = (name: string): string[] => [
+  '--import',
+  'tsx',
+  fileURLToPath(new URL(`fixtures/${name}`, import.meta.url)),
+]
+
+test('a process that binds, exchanges and closes exits by itself', async () => {
+  const { stdout } = await run(process.execPath, fixture('bind-and-close.ts'), { timeout: 60_000 })
+  assert.equal(stdout, 'closed\n')
+})
+
+test('what a handler throws is an uncaught exception, and the drain goes on', async () => {
+  const { stdout } = await run(process.execPath, fixture('throwing-handler.ts'), { timeout: 60_000 })
+  assert.deepEqual(stdout.trim().split('\n'), [
+    'handler got one',
+    'uncaught: from the handler',
+    'handler got two',
+    'uncaught: from the handler',
+  ])
+})
