@@ -118,7 +118,7 @@ test('the TTL of one datagram is set and set back around its send', async (t) =>
   const a = await bound(t)
   const b = await bound(t)
   const send = t.mock.method(Socket.prototype, 'send')
-  const original = Reflect.get(Socket.prototype, 'setTTL') as (this: Socket, ttl: number) => number
+  const original: (this: Socket, ttl: number) => number = Reflect.get(Socket.prototype, 'setTTL')
   const set: { ttl: number; sends: number }[] = []
   t.mock.method(Socket.prototype, 'setTTL', function (this: Socket, ttl: number) {
     set.push({ ttl, sends: send.mock.callCount() })
