@@ -1,0 +1,3 @@
+export * from './builder.ts'
+export * from './registry.ts'
+export * from './view.ts'
