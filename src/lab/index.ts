@@ -1,0 +1,14 @@
+export type { Counters, DropCount, PairCount } from './emulator.ts'
+export { LabSystemError, LabUsageError, type LabCode } from './errors.ts'
+export type { ExitStatus, PipedProcess, ProgramOutput } from './keeper.ts'
+export { Lab, type Blocked, type Capture, type ExecOptions, type LabHost, type LabOptions } from './lab.ts'
+export {
+  HOST_PATH,
+  SITE_PATH,
+  checkKind,
+  parseTopology,
+  type PathParameters,
+  type PublicHost,
+  type Site,
+  type Topology,
+} from './topology.ts'
