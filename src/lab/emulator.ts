@@ -28,7 +28,11 @@ export interface Counters {
 export class Emulator {
   readonly #process: PipedProcess
   #buffer = ''
-  readonly #waiting: { lines: string[]; resolve(lines: string[]): void; reject(error: Error): void }[] = []
+  readonly #waiting: {
+    lines: string[]
+    resolve: (lines: string[]) => void
+    reject: (error: Error) => void
+  }[] = []
 
   constructor(keeper: Keeper) {
     this.#process = keeper.spawn('core', keeper.helper, ['path'], { stdio: 'pipe' }) as PipedProcess
@@ -87,7 +91,7 @@ export class Emulator {
     const lines = (this.#buffer + text).split('\n')
     this.#buffer = lines.pop() ?? ''
     for (const line of lines) {
-      const [first] = this.#waiting
+      const first = this.#waiting[0]
       if (line !== 'ok' && !line.startsWith('error ')) {
         first?.lines.push(line)
         continue

@@ -1,4 +1,4 @@
-import { NatworkError, SystemError, UsageError } from '../core/errors.ts'
+import { SystemError, UsageError } from '../core/errors.ts'
 
 /** Every code the laboratory throws. */
 export type LabCode =
@@ -18,7 +18,3 @@ export class LabUsageError extends UsageError<LabCode> {}
 
 /** This machine cannot do it: the message says what to install or allow. */
 export class LabSystemError extends SystemError<LabCode> {}
-
-export function isLabError(error: unknown): error is LabUsageError | LabSystemError {
-  return error instanceof NatworkError && error.code.startsWith('ERR_NATWORK_LAB_')
-}

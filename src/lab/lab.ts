@@ -308,7 +308,7 @@ export class Lab implements AsyncDisposable {
       ['-batch', '-'],
       [
         addressLine(address, wire.interface),
-        addressLine(old, wire.interface).replace('add', 'del').replace(' nodad', ''),
+        addressLine(old, wire.interface).replace('address add', 'address del').replace(' nodad', ''),
       ].join('\n'),
     )
     await this.#emulator.route(wire.segment, old, undefined)

@@ -99,8 +99,7 @@ function attached(at: Attachment): string[] {
     lines.push(`neigh add ${hop} lladdr ${EMULATOR_MAC} dev ${at.interface} nud permanent`)
     // The inside of a carrier leads to its customers only; everything else is outside.
     const target = at.interface === 'lan0' ? customersOf(at, family) : 'default'
-    if (target !== undefined)
-      lines.push(`route add ${target} via ${hop} dev ${at.interface} onlink`)
+    if (target !== undefined) lines.push(`route add ${target} via ${hop} dev ${at.interface} onlink`)
   }
   return lines
 }

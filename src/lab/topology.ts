@@ -126,7 +126,8 @@ export function parseTopology(data: unknown): Topology {
   for (const kind of kindsNamedIn(data)) checkKind(kind)
   const result = topologySchema.safeParse(data)
   if (!result.success) {
-    const [issue] = result.error.issues
+    const [outer] = result.error.issues
+    const issue = outer?.code === 'invalid_key' ? { ...outer.issues[0], path: outer.path } : outer
     const where = issue?.path.join('.') ?? ''
     throw new LabUsageError(
       'ERR_NATWORK_LAB_TOPOLOGY',
