@@ -126,13 +126,10 @@ export function parseTopology(data: unknown): Topology {
   for (const kind of kindsNamedIn(data)) checkKind(kind)
   const result = topologySchema.safeParse(data)
   if (!result.success) {
-    const [outer] = result.error.issues
-    const issue = outer?.code === 'invalid_key' ? { ...outer.issues[0], path: outer.path } : outer
+    const [issue] = result.error.issues
+    const reason = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message
     const where = issue?.path.join('.') ?? ''
-    throw new LabUsageError(
-      'ERR_NATWORK_LAB_TOPOLOGY',
-      `topology: ${where}: ${issue?.message ?? 'not valid'}`,
-    )
+    throw new LabUsageError('ERR_NATWORK_LAB_TOPOLOGY', `topology: ${where}: ${reason ?? 'not valid'}`)
   }
   return result.data as Topology
 }
