@@ -57,9 +57,10 @@ export interface NetfilterRules {
   readonly input: 'accept' | 'drop'
   /** New flows from outside to inside: `accept` all, or only `established` ones (and what `dnat` sent there). */
   readonly forward: 'accept' | 'established'
-  /** Seconds: `nf_conntrack_udp_timeout` (no answer yet) and `nf_conntrack_udp_timeout_stream` (a live flow). */
-  readonly timeout: number
-  readonly timeoutStream: number
+  /** `nf_conntrack_udp_timeout`: seconds for a flow without an answer. Default: {@link LINUX_TIMEOUT}. */
+  readonly timeout?: number
+  /** `nf_conntrack_udp_timeout_stream`: seconds for a live flow. Default: {@link LINUX_TIMEOUT_STREAM}. */
+  readonly timeoutStream?: number
 }
 
 /** One router of a site. */
@@ -143,9 +144,9 @@ export const LAST_PORT = 65535
 /** The well-known NAT64 prefix (RFC 6052 §2.1), a /96. */
 export const NAT64_PREFIX = '64:ff9b::'
 
-/** Linux keeps an unanswered UDP flow 30 s and a live one 120 s; what is declared is the shorter. */
-const LINUX_LIFETIME = 30
-const LINUX_STREAM_LIFETIME = 120
+/** Linux keeps an unanswered UDP flow 30 s and a live one 120 s; the shorter is what is declared as the lifetime. */
+export const LINUX_TIMEOUT = 30
+export const LINUX_TIMEOUT_STREAM = 120
 /** RFC 4787 §4.3, REQ-5: at least two minutes, five recommended. */
 const RFC_LIFETIME = 300
 const SHORT_LIFETIME = 10
@@ -162,7 +163,7 @@ const fullCone: Behaviour = { ...open, lifetime: RFC_LIFETIME }
 const portRestricted: Behaviour = {
   ...open,
   filtering: 'address-and-port-dependent',
-  lifetime: LINUX_LIFETIME,
+  lifetime: LINUX_TIMEOUT,
 }
 const addressRestricted: Behaviour = {
   ...open,
@@ -173,17 +174,11 @@ const symmetric: Behaviour = {
   mapping: 'address-and-port-dependent',
   filtering: 'address-and-port-dependent',
   ports: 'random',
-  lifetime: LINUX_LIFETIME,
+  lifetime: LINUX_TIMEOUT,
   hairpin: 'none',
 }
 
-const masquerade: NetfilterRules = {
-  source: 'masquerade',
-  input: 'drop',
-  forward: 'established',
-  timeout: LINUX_LIFETIME,
-  timeoutStream: LINUX_STREAM_LIFETIME,
-}
+const masquerade: NetfilterRules = { source: 'masquerade', input: 'drop', forward: 'established' }
 const masqueradeShort = { ...masquerade, timeout: SHORT_LIFETIME, timeoutStream: SHORT_LIFETIME }
 const masqueradeRandom: NetfilterRules = { ...masquerade, source: 'masquerade-random' }
 const forwardToAgent: NetfilterRules = { ...masquerade, forwardedPort: AGENT_PORT }

@@ -137,10 +137,4 @@ export class Router extends Device {
   }
 }
 
-const FIREWALL: NetfilterRules = {
-  source: 'none',
-  input: 'drop',
-  forward: 'established',
-  timeout: 30,
-  timeoutStream: 120,
-}
+const FIREWALL: NetfilterRules = { source: 'none', input: 'drop', forward: 'established' }

@@ -1,7 +1,7 @@
 import type { SocketAddress } from '../../core/address.ts'
 import type { Micros } from '../../core/machine.ts'
 import { SECOND } from '../../core/machine.ts'
-import { DMZ_PORT, FIRST_PORT, LAST_PORT } from '../kinds.ts'
+import { DMZ_PORT, FIRST_PORT, LAST_PORT, LINUX_TIMEOUT, LINUX_TIMEOUT_STREAM } from '../kinds.ts'
 import type { NetfilterRules } from '../kinds.ts'
 import type { UdpPacket } from '../packet.ts'
 import type { SimRng } from '../rng.ts'
@@ -24,6 +24,8 @@ export class Netfilter implements Translator {
   readonly #rules: NetfilterRules
   readonly #addresses: NetfilterAddresses
   readonly #rng: SimRng
+  readonly #timeout: Micros
+  readonly #timeoutStream: Micros
   readonly #forwarded = new Map<number, SocketAddress>()
   /** Both tuples of every flow; bounded by {@link MAX_FLOWS}. */
   readonly #tuples = new Map<string, Flow>()
@@ -34,6 +36,8 @@ export class Netfilter implements Translator {
     this.#rules = rules
     this.#addresses = addresses
     this.#rng = rng
+    this.#timeout = (rules.timeout ?? LINUX_TIMEOUT) * SECOND
+    this.#timeoutStream = (rules.timeoutStream ?? LINUX_TIMEOUT_STREAM) * SECOND
   }
 
   outbound(now: Micros, packet: UdpPacket): Verdict {
@@ -104,7 +108,7 @@ export class Netfilter implements Translator {
     // nf_conntrack_udp_packet: a flow that is answered, and older than two seconds, is a stream.
     if (isReply) flow.isAnswered = true
     const isStream = flow.isAnswered && now > flow.born + STREAM_AFTER
-    flow.expires = now + (isStream ? this.#rules.timeoutStream : this.#rules.timeout) * SECOND
+    flow.expires = now + (isStream ? this.#timeoutStream : this.#timeout)
     if (flow.isLocal) return 'no-socket'
     if (packet.ttl <= 1) return 'ttl'
     const other = isReply ? flow.original : flow.reply
@@ -170,7 +174,7 @@ export class Netfilter implements Translator {
     if (this.#tuples.size >= 2 * MAX_FLOWS) this.#sweep(now)
     if (this.#tuples.size >= 2 * MAX_FLOWS) return 'table-full'
     flow.born = now
-    flow.expires = now + this.#rules.timeout * SECOND
+    flow.expires = now + this.#timeout
     this.#tuples.set(flow.original.key, flow)
     this.#tuples.set(flow.reply.key, flow)
     return undefined
