@@ -1,1 +1,3 @@
 export * from './core/index.ts'
+export * from './directory/index.ts'
+export * from './network/index.ts'

@@ -46,11 +46,8 @@ export type DropReason =
   | 'isolated'
   | 'egress'
   | 'filtered'
-  | 'no-mapping'
-  | 'no-hairpin'
   | 'no-port'
   | 'clash'
-  | 'table-full'
 
 export const DEFAULT_TTL = 64
 

@@ -1,0 +1,69 @@
+import type { Service } from './services.ts'
+import type { TicketStore } from './ticket-store.ts'
+import type { TraversalService } from './traversal.ts'
+
+export interface NetworkOptions {
+  /** IP literal to bind: `0.0.0.0` (the default) is all of IPv4, `::` all of IPv6 and IPv4. */
+  readonly host?: string
+  /** UDP port, 1315 by default; 0 takes a free one. */
+  readonly port?: number
+  /** What is shared from the start; `network.services` changes it at any time. */
+  readonly services?: Iterable<Service>
+  /**
+   * Where tickets are remembered, usually `directory.tickets`. By default in memory: then every ticket ends with this
+   * object.
+   */
+  readonly tickets?: TicketStore
+  readonly traversal?: TraversalService
+  readonly limits?: Partial<NetworkLimits>
+  readonly timeouts?: Partial<NetworkTimeouts>
+}
+
+/** How far strangers and peers can load this node. Beyond a limit they hear `ERR_NATWORK_BUSY` or nothing. */
+export interface NetworkLimits {
+  /** Incoming pipes at a time, in total: 4,096. */
+  readonly pipes: number
+  /** Incoming pipes at a time, per peer: 512. */
+  readonly pipesPerPeer: number
+  /** Connections that have not yet said who they are and what they want: 256. */
+  readonly handshakes: number
+  /** The same, per IP address: 64. */
+  readonly handshakesPerAddress: number
+  /** Control streams and pings by peers at a time: 64 in total, 8 of them per peer. */
+  readonly controls: number
+  readonly controlsPerPeer: number
+}
+
+/** Milliseconds. */
+export interface NetworkTimeouts {
+  /** From the first byte to a request, for incoming connections; the TLS handshake, for outgoing ones: 10,000. */
+  readonly handshake: number
+  /** `connect`, from the call to the service's yes: 30,000. */
+  readonly connect: number
+  /** Each callback of the context: 5,000. */
+  readonly callback: number
+  /** For a local service to accept a TCP connection: 10,000. */
+  readonly service: number
+  /** For a peer's control stream or ping to say something: 60,000. */
+  readonly idle: number
+  /** For a refusal to arrive: 5,000. */
+  readonly linger: number
+}
+
+export const defaultLimits: NetworkLimits = {
+  pipes: 4_096,
+  pipesPerPeer: 512,
+  handshakes: 256,
+  handshakesPerAddress: 64,
+  controls: 64,
+  controlsPerPeer: 8,
+}
+
+export const defaultTimeouts: NetworkTimeouts = {
+  handshake: 10_000,
+  connect: 30_000,
+  callback: 5_000,
+  service: 10_000,
+  idle: 60_000,
+  linger: 5_000,
+}

@@ -1,0 +1,113 @@
+import { formatAddress, type SocketAddress } from '../core/address.ts'
+import { UsageError } from '../core/errors.ts'
+import { Acceptor } from './acceptor.ts'
+import type { NetworkContext } from './context.ts'
+import { unlessAborted } from './deadline.ts'
+import { Dialler } from './dialler.ts'
+import { asError } from './errors.ts'
+import type { Forward } from './forward.ts'
+import { GuardedContext } from './guarded-context.ts'
+import { createIdentity } from './identity.ts'
+import { reachableAddresses } from './local-addresses.ts'
+import type { NodeId } from './node-id.ts'
+import type { NodeInfo } from './node-info.ts'
+import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
+import { Publisher } from './publisher.ts'
+import type { Services } from './services.ts'
+import type { Pipes, Session } from './session.ts'
+import type { TicketStore } from './ticket-store.ts'
+import { createTransport } from './transport.ts'
+import { noTraversal } from './traversal.ts'
+
+interface RunOptions {
+  readonly context: NetworkContext
+  readonly options: NetworkOptions
+  readonly limits: NetworkLimits
+  readonly timeouts: NetworkTimeouts
+  readonly services: Services
+  readonly tickets: TicketStore
+  readonly pipes: Pipes
+  /** Aborted by stop(). */
+  readonly signal: AbortSignal
+  readonly emit: Session['emit']
+}
+
+/** A network between start and stop. */
+export interface Run {
+  readonly session: Session
+  readonly dialler: Dialler
+  readonly forwards: Set<Forward>
+  /** This node's own record. */
+  readonly self: NodeInfo
+  readonly addresses: () => SocketAddress[]
+  close(): Promise<void>
+}
+
+/** All that start() does. When it rejects, everything that it opened is closed again. */
+export async function openRun(given: RunOptions): Promise<Run> {
+  const { options, limits, timeouts, services, tickets, pipes, signal, emit } = given
+  const context = new GuardedContext(given.context, timeouts.callback)
+  const { logger } = context
+  const toClose: (() => Promise<void>)[] = []
+  const close = async (): Promise<void> => {
+    for (const part of toClose.splice(0).reverse()) {
+      await part().catch((error: unknown) => {
+        logger.error('stopping: a part did not end well', { error: asError(error).message })
+      })
+    }
+  }
+  try {
+    const identity = await createIdentity(await context.getPrivateKey(signal))
+    const last = await context.getSelf(signal)
+    if (last.id !== identity.id) throw notSelf(last.id, identity.id)
+
+    const forwards = new Set<Forward>()
+    toClose.push(() => closePipes(pipes, forwards))
+
+    const transport = createTransport(options, logger, (raw, remote) => acceptor.accept(raw, remote))
+    const session: Session = {
+      ...{ identity, context, transport, pipes, services, tickets, limits, timeouts, signal, emit },
+    }
+    const acceptor = new Acceptor(session)
+    toClose.push(() => transport.stop())
+    await transport.start()
+    signal.throwIfAborted()
+
+    const traversal = options.traversal ?? noTraversal
+    toClose.push(() => traversal.stop())
+    await unlessAborted(traversal.start(transport.endpoint, signal), signal)
+
+    const dialler = new Dialler(session)
+    const addresses = (): SocketAddress[] => reachableAddresses(transport.address)
+    const publisher = new Publisher(session, dialler, last.sequence, addresses)
+    toClose.push(() => publisher.stop())
+    logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })
+    return {
+      session,
+      dialler,
+      forwards,
+      addresses,
+      close,
+      get self() {
+        return publisher.record
+      },
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function closePipes(pipes: Pipes, forwards: Set<Forward>): Promise<void> {
+  await Promise.all([...forwards].map((forward) => forward.close()))
+  const stopped = new UsageError('ERR_NATWORK_STOPPED', 'the network was stopped')
+  for (const pipe of pipes.values()) pipe.close(stopped)
+  await pipes.empty()
+}
+
+function notSelf(given: NodeId, own: NodeId): UsageError {
+  return new UsageError(
+    'ERR_NATWORK_CONTEXT',
+    `getSelf gives the record of ${given}, but the private key is that of ${own}`,
+  )
+}

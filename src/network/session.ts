@@ -1,0 +1,70 @@
+import type { SocketAddress } from '../core/address.ts'
+import type { NatworkError } from '../core/errors.ts'
+import type { GuardedContext } from './guarded-context.ts'
+import type { Identity } from './identity.ts'
+import type { NodeId } from './node-id.ts'
+import type { NodeInfo } from './node-info.ts'
+import type { NetworkLimits, NetworkTimeouts } from './options.ts'
+import { Pipe } from './pipe.ts'
+import type { Services } from './services.ts'
+import type { TicketStore } from './ticket-store.ts'
+import type { Transport } from './transport.ts'
+
+/** A request that this node answered with no, or could not even read. */
+export interface Refusal {
+  readonly remote: SocketAddress | undefined
+  /** Undefined when the connection ended before the peer proved who it is. */
+  readonly peer: NodeId | undefined
+  readonly service: string | undefined
+  readonly error: NatworkError
+}
+
+export interface NetworkEvents {
+  /** A pipe carries data now, in either direction of opening. */
+  pipe: [pipe: Pipe]
+  /** A pipe is over; the error is why, when not in good order. */
+  pipeClosed: [pipe: Pipe, error: Error | undefined]
+  /** A request was refused. */
+  refused: [refusal: Refusal]
+  /** A newer record of a node was learned. */
+  nodeUpdated: [info: NodeInfo]
+}
+
+/** What lives from one start to the next stop, and what the parts of the network share meanwhile. */
+export interface Session {
+  readonly identity: Identity
+  readonly context: GuardedContext
+  readonly transport: Transport
+  readonly pipes: Pipes
+  readonly services: Services
+  readonly tickets: TicketStore
+  readonly limits: NetworkLimits
+  readonly timeouts: NetworkTimeouts
+  /** Aborted when the network stops. */
+  readonly signal: AbortSignal
+  readonly emit: <K extends keyof NetworkEvents>(event: K, ...values: NetworkEvents[K]) => void
+}
+
+/** The record of pipes, each from birth to close. Incoming ones are bounded by the acceptor's quota. */
+export class Pipes extends Map<string, Pipe> {
+  #count = 0
+  #onEmpty: (() => void)[] = []
+
+  create(fields: Omit<ConstructorParameters<typeof Pipe>[0], 'id'>): Pipe {
+    const pipe = new Pipe({ ...fields, id: String(++this.#count) })
+    this.set(pipe.id, pipe)
+    return pipe
+  }
+
+  override delete(id: string): boolean {
+    this.get(id)?.closed()
+    const known = super.delete(id)
+    if (this.size === 0) for (const resolve of this.#onEmpty.splice(0)) resolve()
+    return known
+  }
+
+  /** Resolves when no pipe is left. */
+  async empty(): Promise<void> {
+    if (this.size > 0) await new Promise<void>((resolve) => this.#onEmpty.push(resolve))
+  }
+}

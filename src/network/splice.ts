@@ -1,0 +1,54 @@
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { PeerError } from '../core/errors.ts'
+import type { SecureStream } from './secure-stream.ts'
+
+/**
+ * Joins a local TCP socket and a stream to another node until both have closed. Byte for byte, with each reader's pace
+ * carried over to the other side's writer. What happens on one side happens on the other: an end is an end, and the
+ * other direction goes on; a reset, or anything broken, is a reset.
+ *
+ * Why not `pipeline`: it destroys the second direction when the first one ends, and turns resets into ends.
+ *
+ * @returns how it ended: undefined when both sides ended in good order.
+ */
+export function splice(local: Socket, remote: SecureStream): Promise<Error | undefined> {
+  return new Promise((resolve) => {
+    let broken: Error | undefined
+    let open = 2
+    const onClose = (): void => {
+      if (--open === 0) resolve(broken)
+    }
+    local.on('error', (error) => {
+      broken ??= error
+      remote.destroy(new PeerError('ERR_NATWORK_RESET', `the local connection broke: ${error.message}`))
+    })
+    remote.on('error', (error) => {
+      broken ??= error
+      local.resetAndDestroy()
+    })
+    local.on('close', () => {
+      if (!complete(local)) remote.destroy()
+      onClose()
+    })
+    remote.on('close', () => {
+      if (!complete(remote)) local.resetAndDestroy()
+      onClose()
+    })
+    carry(local, remote)
+    carry(remote, local)
+  })
+}
+
+function carry(from: Duplex, to: Duplex): void {
+  from.on('data', (chunk: Buffer) => {
+    if (!to.write(chunk)) from.pause()
+  })
+  to.on('drain', () => from.resume())
+  from.on('end', () => to.end())
+  from.resume()
+}
+
+function complete(stream: Duplex): boolean {
+  return stream.readableEnded && stream.writableFinished
+}
