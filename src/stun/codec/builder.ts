@@ -28,18 +28,20 @@ import {
  * written, padding included: nothing of an earlier message leaves the machine.
  */
 export class StunBuilder {
-  readonly #buffer: Uint8Array
+  readonly #capacity: number
+  #buffer: Uint8Array
   #end = 0
 
-  /** @param capacity the longest message in bytes, header included: 20–65,552. */
-  constructor(capacity = 1500) {
+  /** @param capacity the longest message in bytes, header included: 20–65,552. The buffer grows up to it on demand. */
+  constructor(capacity = 65_552) {
     if (!(capacity >= HEADER_LENGTH && capacity <= 65_552)) {
       throw new StunUsageError(
         'ERR_NATWORK_STUN_ENCODE',
         `a STUN message has 20–65,552 bytes, so a buffer of ${capacity} is of no use`,
       )
     }
-    this.#buffer = new Uint8Array(capacity)
+    this.#capacity = capacity
+    this.#buffer = new Uint8Array(Math.min(capacity, 1500))
   }
 
   /** Begins a message. `transactionId` has 12 bytes, uniformly random for a new transaction (§5). */
@@ -87,11 +89,16 @@ export class StunBuilder {
     const at = this.#end
     const end = at + 4 + padded(length)
     if (at === 0) throw new StunUsageError('ERR_NATWORK_STUN_ENCODE', 'call start before adding attributes')
-    if (end > this.#buffer.length) {
+    if (end > this.#capacity) {
       throw new StunUsageError(
         'ERR_NATWORK_STUN_ENCODE',
-        `${attributeName(type)} of ${length} bytes does not fit: the message would have ${end} of ${this.#buffer.length}`,
+        `${attributeName(type)} of ${length} bytes does not fit: the message would have ${end} of ${this.#capacity}`,
       )
+    }
+    if (end > this.#buffer.length) {
+      const grown = new Uint8Array(Math.min(this.#capacity, 2 * end))
+      grown.set(this.view())
+      this.#buffer = grown
     }
     writeUint16(this.#buffer, at, type)
     writeUint16(this.#buffer, at + 2, length)
@@ -103,7 +110,9 @@ export class StunBuilder {
 
   /** Any attribute, by its bytes. */
   bytes(type: number, value: Uint8Array): this {
-    this.#buffer.set(value, this.#reserve(type, value.length))
+    // Reserving may replace the buffer: first that, then what is written into it.
+    const at = this.#reserve(type, value.length)
+    this.#buffer.set(value, at)
     return this
   }
 
@@ -157,7 +166,8 @@ export class StunBuilder {
 
   /** Four bytes (LIFETIME, PRIORITY, CHANGE-REQUEST). */
   uint32(type: number, value: number): this {
-    writeUint32(this.#buffer, this.#reserve(type, 4), value)
+    const at = this.#reserve(type, 4)
+    writeUint32(this.#buffer, at, value)
     return this
   }
 

@@ -1,0 +1,8 @@
+export { StunClient, type StunClientOptions } from './client.ts'
+export {
+  defaultTiming,
+  type StunTransaction,
+  type StunClientEvent,
+  type StunRequest,
+  type Timing,
+} from './transaction.ts'

@@ -1,0 +1,5 @@
+export * from './client.ts'
+export * from './keys.ts'
+export * from './nonce.ts'
+export * from './opaque-string.ts'
+export * from './server.ts'

@@ -1,0 +1,3 @@
+export * from './limiter.ts'
+export * from './responder.ts'
+export * from './server.ts'
