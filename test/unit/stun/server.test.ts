@@ -251,6 +251,6 @@ test('how much larger than the request a response to an unverified source can be
     )
   }
   assert.equal(worst({}).toFixed(2), '1.25')
-  assert.equal(worst({ origins }).toFixed(2), '1.75')
-  assert.equal(worst({ auth }).toFixed(2), '2.75')
+  assert.equal(worst({ origins }).toFixed(2), '2.00')
+  assert.equal(worst({ auth }).toFixed(2), '2.67')
 })
