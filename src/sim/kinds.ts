@@ -28,9 +28,17 @@ export interface Behaviour {
   readonly mapping: Dependence
   readonly filtering: Dependence
   readonly ports: PortAllocation
-  /** Seconds an idle mapping lives; Infinity where there is nothing to expire. */
+  /** Seconds an idle mapping lives; Infinity where a static rule (or no NAT) keeps the port for ever. */
   readonly lifetime: number
   readonly hairpin: Hairpin
+  /** Whether packets from outside keep a mapping alive too (RFC 4787 §4.3, REQ-6b). Default: true, as Linux does. */
+  readonly inboundRefresh?: boolean
+  /** Which of several external addresses a client gets: always the same, or any (§4.1, REQ-2). Default: paired. */
+  readonly pooling?: 'paired' | 'arbitrary'
+  /** How far apart `sequential` ports are. Default: 1. */
+  readonly step?: number
+  /** First and last port given out. Default: 1024–65535. */
+  readonly portRange?: readonly [number, number]
 }
 
 /**
@@ -49,6 +57,10 @@ export interface NetfilterRules {
   readonly input: 'accept' | 'drop'
   /** New flows from outside to inside: `accept` all, or only `established` ones (and what `dnat` sent there). */
   readonly forward: 'accept' | 'established'
+  /** `nf_conntrack_udp_timeout`: seconds for a flow without an answer. Default: {@link LINUX_TIMEOUT}. */
+  readonly timeout?: number
+  /** `nf_conntrack_udp_timeout_stream`: seconds for a live flow. Default: {@link LINUX_TIMEOUT_STREAM}. */
+  readonly timeoutStream?: number
 }
 
 /** One router of a site. */
@@ -132,8 +144,9 @@ export const LAST_PORT = 65535
 /** The well-known NAT64 prefix (RFC 6052 §2.1), a /96. */
 export const NAT64_PREFIX = '64:ff9b::'
 
-/** Linux keeps an unanswered UDP flow 30 s and a live one 120 s; what is declared is the shorter. */
-const LINUX_LIFETIME = 30
+/** Linux keeps an unanswered UDP flow 30 s and a live one 120 s; the shorter is what is declared as the lifetime. */
+export const LINUX_TIMEOUT = 30
+export const LINUX_TIMEOUT_STREAM = 120
 /** RFC 4787 §4.3, REQ-5: at least two minutes, five recommended. */
 const RFC_LIFETIME = 300
 const SHORT_LIFETIME = 10
@@ -145,12 +158,12 @@ const open: Behaviour = {
   lifetime: Infinity,
   hairpin: 'none',
 }
-const dmz: Behaviour = { ...open, ports: 'fixed', lifetime: LINUX_LIFETIME }
+const dmz: Behaviour = { ...open, ports: 'fixed' }
 const fullCone: Behaviour = { ...open, lifetime: RFC_LIFETIME }
 const portRestricted: Behaviour = {
   ...open,
   filtering: 'address-and-port-dependent',
-  lifetime: LINUX_LIFETIME,
+  lifetime: LINUX_TIMEOUT,
 }
 const addressRestricted: Behaviour = {
   ...open,
@@ -161,15 +174,16 @@ const symmetric: Behaviour = {
   mapping: 'address-and-port-dependent',
   filtering: 'address-and-port-dependent',
   ports: 'random',
-  lifetime: LINUX_LIFETIME,
+  lifetime: LINUX_TIMEOUT,
   hairpin: 'none',
 }
 
 const masquerade: NetfilterRules = { source: 'masquerade', input: 'drop', forward: 'established' }
+const masqueradeShort = { ...masquerade, timeout: SHORT_LIFETIME, timeoutStream: SHORT_LIFETIME }
 const masqueradeRandom: NetfilterRules = { ...masquerade, source: 'masquerade-random' }
 const forwardToAgent: NetfilterRules = { ...masquerade, forwardedPort: AGENT_PORT }
 const dmzRules: NetfilterRules = { ...masquerade, source: 'snat', forwardedPort: DMZ_PORT }
-const stateful: NetfilterRules = { source: 'none', input: 'drop', forward: 'established' }
+const stateful: NetfilterRules = { ...masquerade, source: 'none' }
 /** The rule set exactly as written: no filter chains at all. */
 const unfiltered = { input: 'accept', forward: 'accept' } as const
 
@@ -216,7 +230,7 @@ const entries: Record<KindName, Entry> = {
   'full-cone': nat('A NAT with one mapping per client socket, open to everybody.', fullCone),
   'port-forward': nat(
     'A port-restricted NAT with the agent’s port forwarded to it by hand.',
-    { ...portRestricted, filtering: 'endpoint-independent' },
+    { ...portRestricted, filtering: 'endpoint-independent', lifetime: Infinity },
     forwardToAgent,
   ),
   firewall: {
@@ -240,7 +254,7 @@ const entries: Record<KindName, Entry> = {
   'short-lifetime': nat(
     `A port-restricted NAT that forgets an idle mapping after ${SHORT_LIFETIME} seconds.`,
     { ...portRestricted, lifetime: SHORT_LIFETIME },
-    masquerade,
+    masqueradeShort,
   ),
   upnp: {
     ...nat('A home router that maps ports on request (NAT-PMP, PCP, UPnP-IGD).', portRestricted),
@@ -280,7 +294,7 @@ const entries: Record<KindName, Entry> = {
     ...shape,
     summary: 'A home router behind a carrier’s port-restricted NAT (RFC 6888).',
     routers: [homeNat, carrierCone],
-    behaviour: portRestricted,
+    behaviour: { ...portRestricted, hairpin: 'external-source' },
   },
   'cgn-symmetric': {
     ...shape,
@@ -293,7 +307,7 @@ const entries: Record<KindName, Entry> = {
     summary:
       'A home router that maps ports on request, behind a carrier’s NAT where such a mapping is useless.',
     routers: [{ ...homeNat, portMapping: true }, carrierCone],
-    behaviour: portRestricted,
+    behaviour: { ...portRestricted, hairpin: 'external-source' },
   },
   hairpin: {
     ...nat('Two clients of one port-restricted NAT that sends their packets back in (hairpin).', {

@@ -46,8 +46,11 @@ export type DropReason =
   | 'isolated'
   | 'egress'
   | 'filtered'
+  | 'no-mapping'
+  | 'no-hairpin'
   | 'no-port'
   | 'clash'
+  | 'table-full'
 
 export const DEFAULT_TTL = 64
 

@@ -9,8 +9,12 @@ import type { HostOptions } from './host.ts'
 import { Internet } from './internet.ts'
 import { Link, Pipe } from './link.ts'
 import type { LinkOptions } from './link.ts'
+import type { RouterSpec } from './kinds.ts'
 import { canonicalAddress } from './packet.ts'
+import { Router } from './router.ts'
 import { SimRng } from './rng.ts'
+import { buildSite, OUTER } from './site.ts'
+import type { Site, SiteOptions } from './site.ts'
 import { Trace } from './trace.ts'
 
 export interface WorldOptions {
@@ -42,6 +46,8 @@ export class World {
   readonly #hostAddresses = new Map<Host, readonly string[]>()
   #now: Micros = 0
   #packets = 0
+  #sites = 0
+  readonly #taken = new Map<string, number>()
 
   constructor(options: WorldOptions = {}) {
     this.seed = options.seed ?? systemRng.uint32()
@@ -86,6 +92,25 @@ export class World {
     const host = this.host(name, options)
     this.link(host, this.internet, options.link)
     return host
+  }
+
+  /** A router that is wired to nothing yet. {@link World.site} makes whole homes of them. */
+  router(name: string, spec: RouterSpec): Router {
+    return this.#add(new Router(name, this.#devices.size, spec, this.trace, this.rng(`router ${name}`)))
+  }
+
+  /** A client behind the routers of a kind, on the internet, with addresses of its own. */
+  site(name: string, options: SiteOptions): Site {
+    return buildSite(this, name, ++this.#sites, options)
+  }
+
+  /** @internal the next free address of a documentation range (RFC 5737), then of the benchmarking one (RFC 2544) */
+  nextAddress(range: string): string {
+    const taken = (this.#taken.get(range) ?? 0) + 1
+    this.#taken.set(range, taken)
+    if (taken <= 254) return `${range}.${taken}`
+    const more = taken - 255
+    return `198.${range === OUTER ? 18 : 19}.${more >> 8}.${more & 255}`
   }
 
   /**
