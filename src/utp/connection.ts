@@ -1,0 +1,598 @@
+import { formatAddress } from '../core/address.ts'
+import { MILLISECOND, SECOND, samePath, type Micros, type Path, type Transmit } from '../core/machine.ts'
+import { Ledbat } from './congestion/ledbat.ts'
+import type { Waiting } from './deadlines.ts'
+import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
+import type { UtpEvent } from './events.ts'
+import type { ConnectionSettings } from './options.ts'
+import {
+  CAPABILITIES_SIZE,
+  EXTENSION_BITS,
+  EXTENSION_SELECTIVE_ACK,
+  HEADER_SIZE,
+  ST_RESET,
+  ST_STATE,
+  ST_SYN,
+  stamp,
+  writeCapabilities,
+  writeHeader,
+  type Packet,
+} from './packet.ts'
+import { PathMtu } from './path-mtu.ts'
+import { Receiver, REORDER_LIMIT, type ReceiveBudget } from './receiver.ts'
+import { RttEstimator } from './rtt.ts'
+import { Sender } from './sender.ts'
+import { sequenceDistance } from './sequence.ts'
+import type { Slab } from './slab.ts'
+import {
+  T_ACK,
+  T_CONFIRM,
+  T_CONNECT,
+  T_IDLE,
+  T_KEEP_ALIVE,
+  T_LINGER,
+  T_PACING,
+  T_PATH_MTU,
+  T_REORDER,
+  T_RETRANSMIT,
+  T_SYN,
+  T_TAIL_PROBE,
+  T_ZERO_WINDOW,
+  timerReason,
+  Timers,
+} from './timers.ts'
+
+/** SYNs are sent 1, 2, 4, 8, 8, … seconds apart. */
+const MAX_SYN_DOUBLINGS = 3
+/** Acks wait so long for company (RFC 5681 §4.2 allows 500 ms; LEDBAT and libutp's Nagle want them sooner). */
+const ACK_DELAY: Micros = 10 * MILLISECOND
+/** So many confirmations of a handshake that nobody answers; data or keep-alives do it later. */
+const MAX_CONFIRMATIONS = 5
+/** A peer silent for so long, and for so many timeouts in a row, is gone (libutp: 5 timeouts, 31 s). */
+const GIVE_UP_AFTER: Micros = 30 * SECOND
+const GIVE_UP_TIMEOUTS = 6
+/** How long a closed connection acknowledges the peer's last FIN again: a few of its timeouts. */
+const LINGER: Micros = 4 * SECOND
+/** How far a RESET's ack may lie behind: it answers a packet that was under way. */
+const RESET_SLACK = 64
+/** A fit for a 1,500-byte MTU without the IP and UDP headers. */
+const DATAGRAM_IPV4 = 1_472
+const DATAGRAM_IPV6 = 1_452
+
+/**
+ * Where a connection is. The two directions end on their own while it is `open`: see the state table in index.ts.
+ */
+export type UtpState = 'connecting' | 'open' | 'lingering' | 'closed'
+
+/** What a connection needs of the machine that holds it. */
+export interface ConnectionHost {
+  readonly budget: ReceiveBudget
+  readonly slab: Slab
+  emit(event: UtpEvent): void
+  /** Something changed: it may have something to send, and its deadline may be another. */
+  touch(connection: UtpConnection): void
+  /** It moved to another path. */
+  rebind(connection: UtpConnection): void
+  /** Sends one datagram for a connection that is gone from now on. */
+  sendLast(transmit: Transmit): void
+  forget(connection: UtpConnection): void
+}
+
+/** How a connection begins. */
+export interface ConnectionStart {
+  readonly path: Path
+  readonly receiveId: number
+  readonly sendId: number
+  /** Our first sequence number: the SYN's where we connect. */
+  readonly sequence: number
+  /** The last sequence number received; −1 where we connect and nothing has come. */
+  readonly ack: number
+  readonly reorderLimit: number
+}
+
+export interface UtpStats {
+  /** Payload bytes in order: acknowledged by nobody yet, but handed to the network once; and received in order. */
+  readonly bytesSent: number
+  readonly bytesReceived: number
+  readonly packetsSent: number
+  readonly packetsReceived: number
+  readonly retransmissions: number
+  readonly lostPackets: number
+  readonly timeouts: number
+  /** Microseconds; 0 before the first sample. */
+  readonly smoothedRtt: Micros
+  readonly minRtt: Micros
+  readonly retransmissionTimeout: Micros
+  /** Bytes. */
+  readonly congestionWindow: number
+  readonly inFlight: number
+  readonly peerWindow: number
+  readonly datagramSize: number
+}
+
+/**
+ * One uTP connection. Get it from `UtpMachine.connect` or an `incoming` event; after each call drain the machine.
+ */
+export class UtpConnection implements Waiting {
+  /** @internal */
+  heapIndex = -1
+  /** @internal */
+  heapAt: Micros = 0
+  /** @internal The machine's round of those that may have something to send. */
+  nextActive: UtpConnection | undefined
+  /** @internal */
+  isActive = false
+  /** @internal */
+  readonly receiveId: number
+  /** @internal Where datagrams are taken from, the newest first: bounded by the machine. */
+  paths: Path[]
+  readonly sendId: number
+  readonly #host: ConnectionHost
+  readonly #settings: ConnectionSettings
+  readonly #timers = new Timers()
+  readonly #rtt = new RttEstimator()
+  readonly #sender: Sender
+  readonly #receiver: Receiver
+  #path: Path
+  #state: UtpState
+  /** A datagram came by the current path: RESETs from there are believed. */
+  #pathHeard: boolean
+  #replyDifference = 0
+  #lastHeard: Micros
+  #lastSent: Micros
+  readonly #synSequence: number
+  #synSentAt: Micros = -1
+  #synTimes = 0
+  #synDue = false
+  /** How often the third step of the handshake was sent; −1 when the peer needs no more of it. */
+  #confirmations = -1
+  #writeBlocked = false
+  #readableTold = false
+  #endedTold = false
+  #packetsSent = 0
+  #packetsReceived = 0
+  #timeouts = 0
+  #bytesWritten = 0
+  #bytesReceived = 0
+
+  /** @internal */
+  constructor(now: Micros, host: ConnectionHost, settings: ConnectionSettings, start: ConnectionStart) {
+    const connecting = start.ack < 0
+    this.#host = host
+    this.#settings = settings
+    this.#path = start.path
+    this.paths = [start.path]
+    this.receiveId = start.receiveId
+    this.sendId = start.sendId
+    this.#state = connecting ? 'connecting' : 'open'
+    this.#pathHeard = true
+    this.#lastHeard = this.#lastSent = now
+    this.#synSequence = start.sequence
+    const cap =
+      settings.maxDatagramSize ?? (start.path.remote.address.includes(':') ? DATAGRAM_IPV6 : DATAGRAM_IPV4)
+    const mtu = new PathMtu(cap)
+    this.#sender = new Sender(
+      connecting ? (start.sequence + 1) & 0xffff : start.sequence,
+      start.sendId,
+      settings.sendBuffer,
+      this.#rtt,
+      new Ledbat(mtu.size - HEADER_SIZE),
+      mtu,
+      this.#timers,
+      host.slab,
+    )
+    this.#receiver = new Receiver(connecting ? 0 : start.ack, settings.receiveBuffer, host.budget)
+    this.#sender.allowPackets(start.reorderLimit)
+    if (connecting) {
+      this.#synDue = true
+      this.#timers.set(T_CONNECT, now + settings.connectTimeout)
+    } else {
+      this.#open(now)
+      // The initiator repeats the last step of the handshake until it hears from us.
+      this.#receiver.ackNow = true
+    }
+  }
+
+  get path(): Path {
+    return this.#path
+  }
+
+  get state(): UtpState {
+    return this.#state
+  }
+
+  /** Bytes that {@link write} would take now. */
+  get writable(): number {
+    return this.#canWrite ? this.#sender.free : 0
+  }
+
+  /** Bytes that {@link read} would return, all calls together. */
+  get readable(): number {
+    return this.#receiver.readable
+  }
+
+  /** Written bytes that are not sent yet. */
+  get queued(): number {
+    return this.#sender.queued
+  }
+
+  get stats(): UtpStats {
+    const sender = this.#sender
+    return {
+      bytesSent: this.#bytesWritten - sender.queued,
+      bytesReceived: this.#bytesReceived,
+      packetsSent: this.#packetsSent,
+      packetsReceived: this.#packetsReceived,
+      retransmissions: sender.retransmissions,
+      lostPackets: sender.lostPackets,
+      timeouts: this.#timeouts,
+      smoothedRtt: Math.round(this.#rtt.smoothed),
+      minRtt: this.#rtt.min,
+      retransmissionTimeout: this.#rtt.timeout,
+      congestionWindow: Math.floor(sender.windowSize),
+      inFlight: sender.ring.inFlight,
+      peerWindow: sender.peerWindow,
+      datagramSize: sender.datagramSize,
+    }
+  }
+
+  /**
+   * Takes bytes to send, as many as the send buffer has room for; a `writable` event follows when it took less. May be
+   * called before `connected`. The bytes are copied.
+   *
+   * @returns how many were taken; 0 when the connection is closed.
+   * @throws {UsageError} `ERR_NATWORK_UTP_WRITE_AFTER_END` after {@link end}.
+   */
+  write(_now: Micros, bytes: Uint8Array): number {
+    if (this.#sender.ending) {
+      throw utpUsageError('ERR_NATWORK_UTP_WRITE_AFTER_END', 'This direction has ended: write before end')
+    }
+    if (!this.#canWrite) return 0
+    const taken = this.#sender.write(bytes)
+    this.#bytesWritten += taken
+    if (taken < bytes.length) this.#writeBlocked = true
+    if (taken > 0) this.#host.touch(this)
+    return taken
+  }
+
+  /** The next received bytes in order; undefined when there are none. They are the caller's own. */
+  read(_now: Micros): Uint8Array | undefined {
+    const bytes = this.#receiver.read()
+    if (bytes === undefined) {
+      this.#readableTold = false
+      return undefined
+    }
+    if (this.#receiver.windowUpdateDue) {
+      this.#receiver.ackNow = true
+      this.#host.touch(this)
+    }
+    if (this.#receiver.readable === 0 && this.#receiver.finished) this.#tellEnded(_now)
+    return bytes
+  }
+
+  /** No more will be written: the peer gets an end after all that was. Its own direction stays open. */
+  end(_now: Micros): void {
+    if (!this.#canWrite || this.#sender.ending) return
+    this.#sender.end()
+    this.#host.touch(this)
+  }
+
+  /** Gives up both directions at once and tells the peer. A `closed` event without error follows. */
+  reset(now: Micros): void {
+    if (this.#state === 'closed') return
+    const told = this.#state === 'lingering'
+    if (this.#state === 'open') this.#host.sendLast({ path: this.#path, data: this.#resetPacket(now) })
+    this.#drop()
+    if (!told) this.#host.emit({ type: 'closed', connection: this })
+  }
+
+  /**
+   * Moves to another path: everything is sent there from now on, and datagrams are taken from there as well as from the
+   * last few paths before. Round-trip time and windows are measured anew; what is in flight is sent again, so that no
+   * byte is lost with the old path.
+   */
+  setPath(now: Micros, path: Path): void {
+    if (this.#state === 'closed') return
+    const same = samePath(this.#path, path)
+    this.#path = path
+    if (same) return
+    this.#pathHeard = false
+    this.#host.rebind(this)
+    if (this.#state === 'connecting') {
+      this.#synTimes = 0
+      this.#synDue = true
+    } else if (this.#state === 'open') {
+      this.#sender.pathChanged(now)
+      // The peer should hear of the new path even when there is nothing to say.
+      this.#receiver.ackNow = true
+    }
+    this.#host.touch(this)
+  }
+
+  /** @internal A packet for this connection, other than a RESET. */
+  handlePacket(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
+    this.#packetsReceived++
+    if (this.#state === 'connecting') {
+      if (packet.type !== ST_STATE || packet.ack !== this.#synSequence || this.#synTimes === 0) return
+      this.#accepted(now, packet)
+    } else {
+      this.#confirmations = -1
+      this.#timers.clear(T_CONFIRM)
+    }
+    if (this.#state === 'closed' || packet.type === ST_SYN) return
+    const sender = this.#sender
+    const receiver = this.#receiver
+    // Forged, or of another life: nothing of it is believed (RFC 5961's idea in 16 bits).
+    if (!sender.isPlausible(packet.ack)) return
+    const distance = sequenceDistance(packet.sequence, receiver.ack)
+    if (distance > REORDER_LIMIT || distance < -REORDER_LIMIT) return
+    this.#lastHeard = now
+    if (!this.#pathHeard && samePath(path, this.#path)) this.#pathHeard = true
+    // BEP 29 "timestamp_difference_microseconds": 0 stands for "not measured".
+    this.#replyDifference = packet.timestamp === 0 ? 0 : (now - packet.timestamp) >>> 0
+    if (this.#state === 'lingering') {
+      // The peer repeats its FIN: our last acknowledgement was lost.
+      if (packet.type !== ST_STATE) receiver.ackNow = true
+      this.#host.touch(this)
+      return
+    }
+    sender.handleAck(now, packet, bytes, packet.type === ST_STATE, this.#replyDifference)
+    if (packet.type !== ST_STATE) this.#receive(now, packet, bytes)
+    if (this.#writeBlocked && sender.free * 2 >= this.#settings.sendBuffer) {
+      this.#writeBlocked = false
+      if (!sender.ending) this.#host.emit({ type: 'writable', connection: this })
+    }
+    if (sender.finished) this.#closeWhenDone(now)
+    this.#host.touch(this)
+  }
+
+  /**
+   * @internal A RESET for this connection. It must answer a packet of ours: `ack` is the sequence number of one we have
+   * sent (libutp, libtorrent and this machine copy it there), and it must come by a path that is known to reach the
+   * peer's machine: while a migration is under way, the other side may not know yet that the new path is ours.
+   */
+  handleReset(now: Micros, path: Path, packet: Packet): void {
+    if (this.#state === 'closed') return
+    if (this.#state === 'connecting') {
+      if (this.#synTimes > 0 && packet.ack === this.#synSequence) this.#fail('ERR_NATWORK_UTP_REFUSED')
+      return
+    }
+    if (!this.#pathHeard && samePath(path, this.#path)) return
+    const { ring } = this.#sender
+    const distance = sequenceDistance(packet.ack, ring.first)
+    if (distance > ring.count || distance < -RESET_SLACK) return
+    if (this.#state === 'lingering') {
+      this.#drop()
+    } else if (this.#receiver.finished && this.#sender.ending && this.#sender.allDataAcknowledged) {
+      // libutp forgets a connection that it closed: our FIN then meets nobody, but everything has arrived.
+      this.#sender.finished = true
+      this.#closeWhenDone(now)
+    } else {
+      this.#fail('ERR_NATWORK_UTP_RESET')
+    }
+  }
+
+  /** @internal */
+  pollTransmit(now: Micros): Transmit | undefined {
+    if (this.#state === 'connecting') return this.#pollSyn(now)
+    if (this.#state === 'closed') return undefined
+    const receiver = this.#receiver
+    // Selective acks travel alone: a data packet's size must not depend on them.
+    if (receiver.ackNow && receiver.hasGap) return this.#transmit(now, this.#statePacket())
+    if (this.#state === 'open') {
+      const data = this.#sender.poll(now)
+      if (data !== undefined) return this.#transmit(now, data)
+    }
+    if (receiver.ackDue) return this.#transmit(now, this.#statePacket())
+    if (receiver.unacknowledged > 0 && !this.#timers.isSet(T_ACK)) this.#timers.set(T_ACK, now + ACK_DELAY)
+    return undefined
+  }
+
+  /** @internal */
+  handleTimeout(now: Micros): void {
+    const timers = this.#timers
+    const sender = this.#sender
+    if (timers.expire(T_CONNECT, now)) {
+      this.#fail('ERR_NATWORK_UTP_CONNECT_TIMEOUT')
+      return
+    }
+    if (timers.expire(T_LINGER, now)) {
+      this.#drop()
+      return
+    }
+    if (timers.expire(T_SYN, now)) this.#synDue = true
+    if (timers.expire(T_CONFIRM, now)) this.#receiver.ackNow = true
+    if (timers.expire(T_ACK, now) && this.#receiver.unacknowledged > 0) this.#receiver.ackNow = true
+    if (timers.expire(T_ZERO_WINDOW, now)) sender.zeroWindowProbe()
+    if (timers.expire(T_REORDER, now)) sender.detectLoss(now)
+    if (timers.expire(T_TAIL_PROBE, now)) sender.tailProbe()
+    if (timers.expire(T_PATH_MTU, now)) sender.raiseMtu()
+    // Pacing needs no more than the poll that follows.
+    timers.expire(T_PACING, now)
+    if (timers.expire(T_RETRANSMIT, now) && this.#retransmissionTimeout(now)) return
+    if (timers.expire(T_IDLE, now) && this.#idleTimeout(now)) return
+    if (timers.expire(T_KEEP_ALIVE, now)) this.#keepAlive(now)
+    this.#host.touch(this)
+  }
+
+  /** @internal When {@link handleTimeout} is due; Infinity when never. */
+  get deadline(): Micros {
+    return this.#timers.at(this.#timers.earliest())
+  }
+
+  /** @internal */
+  get deadlineReason(): string {
+    return timerReason(this.#timers.earliest())
+  }
+
+  get #canWrite(): boolean {
+    return this.#state === 'connecting' || this.#state === 'open'
+  }
+
+  /** The peer's answer to our SYN: a STATE that acknowledges it. */
+  #accepted(now: Micros, packet: Packet): void {
+    const sender = this.#sender
+    this.#timers.clear(T_SYN)
+    this.#timers.clear(T_CONNECT)
+    this.#state = 'open'
+    // libutp and libtorrent: the answer consumes no sequence number, the peer's first DATA carries the same one. (The
+    // diagram of BEP 29 says `c.seq_nr++` there; nobody does that.)
+    this.#receiver.ack = (packet.sequence - 1) & 0xffff
+    if (this.#synTimes === 1) this.#rtt.sample(now - this.#synSentAt)
+    sender.allowPackets(packet.reorderLimit)
+    this.#open(now)
+    this.#confirmations = 0
+    // The acceptor keeps no connection until it sees our acknowledgement; the application may have nothing to say yet.
+    this.#receiver.ackNow = true
+    this.#host.emit({ type: 'connected', connection: this })
+  }
+
+  #open(now: Micros): void {
+    if (this.#settings.idleTimeout !== Infinity) this.#timers.set(T_IDLE, now + this.#settings.idleTimeout)
+    if (this.#settings.keepAliveInterval !== Infinity) {
+      this.#timers.set(T_KEEP_ALIVE, now + this.#settings.keepAliveInterval)
+    }
+  }
+
+  #receive(now: Micros, packet: Packet, bytes: Uint8Array): void {
+    const receiver = this.#receiver
+    const before = receiver.readable
+    if (!receiver.handle(packet, bytes)) return
+    const got = receiver.readable - before
+    this.#bytesReceived += got
+    if (got > 0 && !this.#readableTold) {
+      this.#readableTold = true
+      this.#host.emit({ type: 'readable', connection: this })
+    }
+    if (receiver.finished && receiver.readable === 0) this.#tellEnded(now)
+  }
+
+  #tellEnded(now: Micros): void {
+    if (this.#endedTold) return
+    this.#endedTold = true
+    this.#host.emit({ type: 'ended', connection: this })
+    this.#closeWhenDone(now)
+  }
+
+  /** Both directions are over: what is left is to answer the peer's FIN again if our acknowledgement was lost. */
+  #closeWhenDone(now: Micros): void {
+    if (this.#state !== 'open' || !this.#sender.finished || !this.#endedTold) return
+    this.#state = 'lingering'
+    this.#timers.clearAll()
+    this.#timers.set(T_LINGER, now + Math.max(LINGER, 4 * this.#rtt.timeout))
+    this.#sender.release()
+    this.#receiver.release()
+    this.#host.emit({ type: 'closed', connection: this })
+    this.#host.touch(this)
+  }
+
+  #fail(code: UtpErrorCode): void {
+    this.#drop()
+    this.#host.emit({
+      type: 'closed',
+      connection: this,
+      error: utpError(code, formatAddress(this.#path.remote)),
+    })
+  }
+
+  #drop(): void {
+    this.#state = 'closed'
+    this.#timers.clearAll()
+    this.#sender.release()
+    this.#receiver.release()
+    this.#host.forget(this)
+  }
+
+  #retransmissionTimeout(now: Micros): boolean {
+    const sender = this.#sender
+    this.#timeouts++
+    if (sender.timeouts >= GIVE_UP_TIMEOUTS && now - this.#lastHeard >= GIVE_UP_AFTER) {
+      if (this.#receiver.finished && this.#endedTold && sender.allDataAcknowledged) {
+        // Only the FIN is unanswered, and the peer had ended before: it is gone, in order.
+        sender.finished = true
+        this.#closeWhenDone(now)
+      } else {
+        this.#fail('ERR_NATWORK_UTP_TIMEOUT')
+      }
+      return true
+    }
+    sender.retransmissionTimeout(now)
+    return false
+  }
+
+  #idleTimeout(now: Micros): boolean {
+    const at = this.#lastHeard + this.#settings.idleTimeout
+    if (at > now) {
+      this.#timers.set(T_IDLE, at)
+      return false
+    }
+    this.#fail('ERR_NATWORK_UTP_TIMEOUT')
+    return true
+  }
+
+  #keepAlive(now: Micros): void {
+    const at = this.#lastSent + this.#settings.keepAliveInterval
+    if (at > now) {
+      this.#timers.set(T_KEEP_ALIVE, at)
+    } else {
+      this.#receiver.ackNow = true
+      this.#timers.set(T_KEEP_ALIVE, now + this.#settings.keepAliveInterval)
+    }
+  }
+
+  #pollSyn(now: Micros): Transmit | undefined {
+    if (!this.#synDue) return undefined
+    this.#synDue = false
+    const data = this.#host.slab.cut(HEADER_SIZE + CAPABILITIES_SIZE)
+    // BEP 29: the SYN alone carries the id we receive with.
+    writeHeader(data, ST_SYN, EXTENSION_BITS, this.receiveId, this.#synSequence)
+    writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
+    this.#synSentAt = now
+    // BEP 29 "timeouts".
+    this.#timers.set(T_SYN, now + SECOND * 2 ** Math.min(this.#synTimes, MAX_SYN_DOUBLINGS))
+    this.#synTimes++
+    return this.#transmit(now, data)
+  }
+
+  #statePacket(): Uint8Array {
+    const receiver = this.#receiver
+    const sack = receiver.sackLength()
+    const data = this.#host.slab.cut(HEADER_SIZE + (sack > 0 ? 2 + sack : 0))
+    writeHeader(data, ST_STATE, sack > 0 ? EXTENSION_SELECTIVE_ACK : 0, this.sendId, this.#sender.ring.next)
+    if (sack > 0) {
+      data[HEADER_SIZE] = 0
+      data[HEADER_SIZE + 1] = sack
+      receiver.writeSack(data, HEADER_SIZE + 2, sack)
+    }
+    return data
+  }
+
+  /** `ack` is the last number we got from the peer, which it sent: libutp's form, and what {@link handleReset} checks. */
+  #resetPacket(now: Micros): Uint8Array {
+    const data = this.#host.slab.cut(HEADER_SIZE)
+    writeHeader(data, ST_RESET, 0, this.sendId, this.#sender.ring.next)
+    stamp(data, now, this.#replyDifference, 0, this.#receiver.ack)
+    return data
+  }
+
+  #transmit(now: Micros, data: Uint8Array): Transmit {
+    const receiver = this.#receiver
+    const window = receiver.window()
+    stamp(data, now, this.#replyDifference, window, receiver.ack)
+    receiver.acknowledged(window)
+    this.#timers.clear(T_ACK)
+    this.#lastSent = now
+    this.#packetsSent++
+    if (this.#confirmations >= 0) this.#confirm(now)
+    return { path: this.#path, data }
+  }
+
+  /** Repeats the third step of the handshake until the acceptor is heard. */
+  #confirm(now: Micros): void {
+    if (this.#confirmations >= MAX_CONFIRMATIONS || this.#sender.ring.count > 0) {
+      this.#confirmations = -1
+    } else {
+      this.#timers.set(T_CONFIRM, now + this.#rtt.timeout * 2 ** this.#confirmations++)
+    }
+  }
+}

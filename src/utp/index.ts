@@ -1,0 +1,5 @@
+export { UtpConnection, type UtpState, type UtpStats } from './connection.ts'
+export type { UtpError, UtpErrorCode, UtpUsageCode } from './errors.ts'
+export type { UtpEvent } from './events.ts'
+export { UtpMachine, type UtpMachineOptions, type UtpMachineStats } from './machine.ts'
+export type { UtpConnectionOptions, UtpLimits } from './options.ts'

@@ -1,0 +1,209 @@
+import type { Micros } from '../core/machine.ts'
+import { sackBit, sackSequence, type Packet } from './packet.ts'
+import type { RttEstimator } from './rtt.ts'
+import { IN_FLIGHT, LOST, SACKED, type SendRing } from './send-ring.ts'
+import { SEQUENCE_MASK, sequenceDistance } from './sequence.ts'
+
+/** BEP 29 "packet loss", RFC 5681 §3.2. */
+const DUPLICATE_THRESHOLD = 3
+/** libutp's masks have 32 bits but tell of 30 packets only. */
+const LIBUTP_MASK_BITS = 30
+/** Wider reordering windows are not worth waiting for (RFC 8985 §6.2 step 4). */
+const MAX_REORDER_FACTOR = 8
+
+/**
+ * Finds lost packets: by time, as RACK does (RFC 8985 §6), among those that the selective acks speak of. A packet is lost
+ * when one sent after it has arrived and it had a round trip and the reordering window to do so.
+ */
+export class LossDetector {
+  /** Repairing a loss: further ones belong to the same event until all sent before it is acknowledged. */
+  recovering = false
+  /** The loss showed by a timeout: the window has fallen to one packet and must grow while the loss is repaired. */
+  afterTimeout = false
+  /** Of the acknowledgement being taken in: whether it told of any packet, and the round trip it measured (0: none). */
+  anyDelivered = false
+  rttSample: Micros = 0
+  /** The peer's masks are as long as needed, so that no bit means not received. */
+  fullMasks = false
+  readonly #ring: SendRing
+  readonly #rtt: RttEstimator
+  #recoveryEnd = 0
+  #recoverySince: Micros = 0
+  /** Of the packet sent last among those delivered: RACK.xmit_ts, RACK.end_seq, RACK.rtt. */
+  #newestSentAt: Micros = -1
+  #newestSequence = 0
+  #newestRtt: Micros = 0
+  /** The highest sequence number delivered. */
+  #furthest = 0
+  #reorderingSeen = false
+  #reorderFactor = 1
+  /** The mask speaks of packets up to here. */
+  #horizon = 0
+  #duplicates = 0
+  #sackSeen = false
+  #newlyLost = 0
+  #sampledSentAt: Micros = -1
+  #repaired = false
+  #pathSince: Micros = 0
+
+  constructor(ring: SendRing, rtt: RttEstimator) {
+    this.#ring = ring
+    this.#rtt = rtt
+    this.#furthest = (ring.first - 1) & SEQUENCE_MASK
+  }
+
+  /** A new acknowledgement; samples of packets sent before `pathSince` are not taken. */
+  begin(pathSince: Micros): void {
+    this.anyDelivered = false
+    this.rttSample = 0
+    this.#sampledSentAt = -1
+    this.#pathSince = pathSince
+    this.#horizon = (this.#ring.next - 1) & SEQUENCE_MASK
+  }
+
+  /** `sequence` is acknowledged; it may have been so already, selectively. */
+  delivered(now: Micros, sequence: number): void {
+    const ring = this.#ring
+    this.anyDelivered = true
+    this.#duplicates = 0
+    const state = ring.state(sequence)
+    if (state === SACKED) return
+    const sentAt = ring.sentAt(sequence)
+    const once = ring.sentTimes(sequence) === 1
+    const rtt = now - sentAt
+    if (state === LOST || (!once && rtt < this.#rtt.min / 2 && this.#rtt.smoothed > 0)) this.#spurious()
+    if (!once) {
+      this.#repaired = true
+    } else if (state !== LOST) {
+      if (sequenceDistance(sequence, this.#furthest) < 0) this.#reorderingSeen = true
+      // Karn's algorithm (RFC 6298 §3): only packets sent once. Of those the newest: the others waited for it.
+      if (sentAt >= this.#sampledSentAt && sentAt >= this.#pathSince) {
+        this.#sampledSentAt = sentAt
+        this.rttSample = rtt < 1 ? 1 : rtt
+      }
+    }
+    if (sequenceDistance(sequence, this.#furthest) > 0) this.#furthest = sequence
+    // RFC 8985 §6.2 step 2: the ack of a packet sent again may be for its first copy.
+    if (!once && rtt < this.#rtt.min) return
+    if (isAfter(sentAt, sequence, this.#newestSentAt, this.#newestSequence)) {
+      this.#newestSentAt = sentAt
+      this.#newestSequence = sequence
+      this.#newestRtt = rtt
+    }
+  }
+
+  /**
+   * The cumulative part of the acknowledgement is taken in. Where it closed a gap, packets beyond that came long ago are
+   * acknowledged only now (a mask tells of few): their age is no round trip.
+   */
+  endCumulative(): void {
+    if (!this.#repaired) return
+    this.#repaired = false
+    this.rttSample = 0
+  }
+
+  selectiveAck(now: Micros, packet: Packet, bytes: Uint8Array): void {
+    const ring = this.#ring
+    this.#sackSeen = true
+    const bits = packet.sackLength * 8
+    const beyond = sequenceDistance(ring.next, sackSequence(packet.ack, 0))
+    const end = Math.min(bits, beyond)
+    for (let i = 0; i < end; i++) {
+      // Most of a mask is all zeros or known: look at whole bytes where nothing is set.
+      if ((i & 7) === 0 && bytes[packet.sackAt + (i >> 3)] === 0) {
+        i += 7
+        continue
+      }
+      if (!sackBit(bytes, packet.sackAt, i)) continue
+      const sequence = sackSequence(packet.ack, i)
+      // `first` itself cannot be selectively acknowledged: the mask begins after a packet that is missing.
+      if (sequenceDistance(sequence, ring.first) <= 0 || ring.state(sequence) === SACKED) continue
+      this.delivered(now, sequence)
+      ring.markSacked(sequence)
+    }
+    if (this.fullMasks && packet.sackLength < 252) return
+    const spoken = packet.sackLength === 4 ? LIBUTP_MASK_BITS : bits
+    const horizon = sackSequence(packet.ack, spoken - 1)
+    if (sequenceDistance(horizon, this.#horizon) < 0) this.#horizon = horizon
+  }
+
+  /** BEP 29 "packet loss": for peers that tell nothing but the ack. */
+  duplicateAck(): void {
+    const ring = this.#ring
+    if (this.fullMasks || ring.flying === 0 || ++this.#duplicates !== DUPLICATE_THRESHOLD) return
+    if (!this.recovering && ring.state(ring.first) === IN_FLIGHT) this.#lose(ring.first)
+  }
+
+  /** The cumulative ack may have moved from `before`. */
+  advance(before: number): void {
+    const ring = this.#ring
+    if (!this.recovering) return
+    if (sequenceDistance(ring.first, this.#recoveryEnd) >= 0) {
+      this.recovering = false
+    } else if (!this.#sackSeen && ring.first !== before && ring.state(ring.first) === IN_FLIGHT) {
+      // RFC 6582 §3.2 step 3, a partial ack: the next packet was lost too.
+      if (ring.sentAt(ring.first) < this.#recoverySince) this.#lose(ring.first)
+    }
+  }
+
+  /** @returns when the next packet would be lost; Infinity when none is suspected. */
+  detect(now: Micros): Micros {
+    const ring = this.#ring
+    const window = this.#reorderWindow()
+    let sequence = ring.oldestSent
+    while (sequence >= 0) {
+      const sentAt = ring.sentAt(sequence)
+      if (!isAfter(this.#newestSentAt, this.#newestSequence, sentAt, sequence)) return Infinity
+      if (sequenceDistance(sequence, this.#horizon) > 0) return Infinity
+      const deadline = sentAt + this.#newestRtt + window
+      if (deadline > now) return deadline
+      const next = ring.sentAfter(sequence)
+      this.#lose(sequence)
+      sequence = next
+    }
+    return Infinity
+  }
+
+  enterRecovery(now: Micros, afterTimeout: boolean): void {
+    this.recovering = true
+    this.afterTimeout = afterTimeout
+    this.#recoveryEnd = this.#ring.next
+    this.#recoverySince = now
+  }
+
+  /** How many packets were found lost since the last call. */
+  takeLost(): number {
+    const lost = this.#newlyLost
+    this.#newlyLost = 0
+    return lost
+  }
+
+  reset(): void {
+    this.recovering = false
+    this.#newestSentAt = -1
+    this.#reorderingSeen = false
+    this.#reorderFactor = 1
+    this.#duplicates = 0
+  }
+
+  #lose(sequence: number): void {
+    this.#ring.markLost(sequence)
+    this.#newlyLost++
+  }
+
+  #spurious(): void {
+    this.#reorderingSeen = true
+    if (this.#reorderFactor < MAX_REORDER_FACTOR) this.#reorderFactor++
+  }
+
+  /** RFC 8985 §6.2 step 4. */
+  #reorderWindow(): Micros {
+    if (!this.#reorderingSeen && (this.recovering || this.#ring.sacked >= DUPLICATE_THRESHOLD)) return 0
+    if (this.#rtt.smoothed === 0) return 0
+    return Math.min((this.#reorderFactor * this.#rtt.min) / 4, this.#rtt.smoothed)
+  }
+}
+
+function isAfter(aSentAt: Micros, a: number, bSentAt: Micros, b: number): boolean {
+  return aSentAt > bSentAt || (aSentAt === bSentAt && sequenceDistance(a, b) > 0)
+}

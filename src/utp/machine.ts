@@ -1,0 +1,369 @@
+import {
+  samePath,
+  type Deadline,
+  type Machine,
+  type Micros,
+  type Path,
+  type Transmit,
+} from '../core/machine.ts'
+import type { Rng } from '../core/ports.ts'
+import { UtpConnection, type ConnectionHost, type ConnectionStart } from './connection.ts'
+import { Deadlines } from './deadlines.ts'
+import { utpUsageError } from './errors.ts'
+import type { UtpEvent } from './events.ts'
+import { HalfOpenTable, type HalfOpen } from './half-open.ts'
+import {
+  connectionSettings,
+  DEFAULT_SETTINGS,
+  machineLimits,
+  type ConnectionSettings,
+  type MachineLimits,
+  type UtpConnectionOptions,
+  type UtpLimits,
+} from './options.ts'
+import {
+  CAPABILITIES_SIZE,
+  EXTENSION_BITS,
+  HEADER_SIZE,
+  Packet,
+  parsePacket,
+  ST_RESET,
+  ST_STATE,
+  ST_SYN,
+  stamp,
+  writeCapabilities,
+  writeHeader,
+} from './packet.ts'
+import { PathTable } from './path-table.ts'
+import { REORDER_LIMIT, type ReceiveBudget } from './receiver.ts'
+import { ResetLimiter } from './reset-limiter.ts'
+import { sequenceDistance } from './sequence.ts'
+import { Slab } from './slab.ts'
+
+export interface UtpMachineOptions extends UtpLimits {
+  readonly rng: Rng
+}
+
+/** Answers that belong to no connection (to SYNs, and RESETs) and wait to be sent; more are dropped. */
+const MAX_ANSWERS = 1_024
+/** A connection takes datagrams from its path and the few before it. */
+const MAX_PATHS = 4
+/** How far the first packet of a new connection may lie beyond the SYN: those before it may be late. */
+const FIRST_FLIGHT = 1_024
+
+export interface UtpMachineStats {
+  /** Connections, lingering ones included. */
+  readonly connections: number
+  readonly halfOpen: number
+  /** Received bytes that wait to be read or put in order. */
+  readonly receiveBytes: number
+  readonly resetsSent: number
+  /** Datagrams that look like uTP and belong to nothing. */
+  readonly unknown: number
+}
+
+/**
+ * All uTP connections of one socket: finds the connection a datagram is for, answers SYNs, refuses strangers, lets the
+ * connections send in turn, and knows the earliest of their deadlines. See `Machine` for how it is driven.
+ */
+export class UtpMachine implements Machine<UtpEvent> {
+  readonly #rng: Rng
+  readonly #limits: MachineLimits
+  readonly #settings: ConnectionSettings
+  readonly #connections = new PathTable<UtpConnection>()
+  readonly #halfOpen: HalfOpenTable
+  readonly #resets: ResetLimiter
+  readonly #deadlines = new Deadlines<UtpConnection>()
+  readonly #slab = new Slab()
+  readonly #budget: ReceiveBudget
+  readonly #host: ConnectionHost
+  readonly #packet = new Packet()
+  /** Bounded by a few for each connection: an event is told once until the application acts on it. */
+  #events: UtpEvent[] = []
+  #nextEvent = 0
+  /** Bounded by {@link MAX_ANSWERS}. */
+  #answers: Transmit[] = []
+  #nextAnswer = 0
+  /** The round of connections that may have something to send: a list through the connections themselves. */
+  #firstActive: UtpConnection | undefined
+  #lastActive: UtpConnection | undefined
+  #count = 0
+  #resetsSent = 0
+  #unknown = 0
+
+  /** @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` for a limit out of its range. */
+  constructor(options: UtpMachineOptions) {
+    this.#rng = options.rng
+    this.#limits = machineLimits(options)
+    this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
+    this.#halfOpen = new HalfOpenTable(this.#limits.maxHalfOpen)
+    this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
+    this.#budget = { used: 0, limit: this.#limits.receiveBudget }
+    this.#host = {
+      budget: this.#budget,
+      slab: this.#slab,
+      emit: (event) => void this.#events.push(event),
+      touch: (connection) => this.#touch(connection),
+      rebind: (connection) => this.#rebind(connection),
+      sendLast: (transmit) => this.#answer(transmit),
+      forget: (connection) => this.#forget(connection),
+    }
+  }
+
+  get stats(): UtpMachineStats {
+    return {
+      connections: this.#count,
+      halfOpen: this.#halfOpen.size,
+      receiveBytes: this.#budget.used,
+      resetsSent: this.#resetsSent,
+      unknown: this.#unknown,
+    }
+  }
+
+  /**
+   * Starts a connection. `connected` or `closed` follows.
+   *
+   * @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` when there are `maxConnections`, no free connection id towards this peer,
+   *   or an option is out of its range.
+   */
+  connect(now: Micros, path: Path, options?: UtpConnectionOptions): UtpConnection {
+    const settings = connectionSettings(options, this.#settings)
+    if (this.#count >= this.#limits.maxConnections) {
+      throw utpUsageError('ERR_NATWORK_UTP_LIMIT', `There are ${this.#count} connections, as many as allowed`)
+    }
+    const receiveId = this.#freeId(path)
+    // BEP 29 begins with sequence number 1; libutp with a random one, which is harder to forge into.
+    const sequence = this.#rng.uint32() & 0xffff
+    return this.#add(now, settings, {
+      path,
+      receiveId,
+      sendId: (receiveId + 1) & 0xffff,
+      sequence,
+      ack: -1,
+      reorderLimit: 0,
+    })
+  }
+
+  handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
+    const packet = this.#packet
+    if (!parsePacket(bytes, packet)) return false
+    if (packet.type === ST_RESET) return this.#handleReset(now, path)
+    if (packet.type === ST_SYN) {
+      this.#handleSyn(now, path)
+      return true
+    }
+    const connection = this.#connections.find(path, packet.connectionId) ?? this.#establish(now, path)
+    if (connection !== undefined) connection.handlePacket(now, path, packet, bytes)
+    return true
+  }
+
+  handleTimeout(now: Micros): void {
+    const deadlines = this.#deadlines
+    for (let next = deadlines.first(); next !== undefined && next.heapAt <= now; next = deadlines.first()) {
+      deadlines.remove(next)
+      if (next.deadline <= now) next.handleTimeout(now)
+      // Either way it comes back with its true deadline.
+      if (next.state !== 'closed') deadlines.update(next, next.deadline)
+    }
+  }
+
+  pollTransmit(now: Micros): Transmit | undefined {
+    const answer = this.#answers[this.#nextAnswer]
+    if (answer !== undefined) {
+      if (++this.#nextAnswer === this.#answers.length) {
+        this.#answers = []
+        this.#nextAnswer = 0
+      }
+      return answer
+    }
+    for (let connection = this.#firstActive; connection !== undefined; connection = this.#firstActive) {
+      this.#firstActive = connection.nextActive
+      if (this.#firstActive === undefined) this.#lastActive = undefined
+      connection.nextActive = undefined
+      connection.isActive = false
+      const transmit = connection.pollTransmit(now)
+      if (transmit !== undefined) {
+        // One datagram each in turn: behind the others.
+        this.#activate(connection)
+        return transmit
+      }
+      if (connection.state !== 'closed') this.#deadlines.update(connection, connection.deadline)
+    }
+    return undefined
+  }
+
+  pollEvent(): UtpEvent | undefined {
+    const event = this.#events[this.#nextEvent]
+    if (event === undefined) return undefined
+    if (++this.#nextEvent === this.#events.length) {
+      this.#events = []
+      this.#nextEvent = 0
+    }
+    return event
+  }
+
+  pollTimeout(): Deadline | undefined {
+    const first = this.#deadlines.first()
+    if (first === undefined) return undefined
+    return { at: first.heapAt, reason: first.deadlineReason }
+  }
+
+  #handleSyn(now: Micros, path: Path): void {
+    const packet = this.#packet
+    const { connectionId } = packet
+    // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection.
+    if (this.#connections.find(path, (connectionId + 1) & 0xffff) !== undefined) return
+    let entry = this.#halfOpen.find(now, path, connectionId)
+    if (entry === undefined || entry.sequence !== packet.sequence) {
+      if (!this.#limits.accept || this.#count >= this.#limits.maxConnections) {
+        this.#sendReset(now, path)
+        return
+      }
+      entry = {
+        path,
+        connectionId,
+        sequence: packet.sequence,
+        ours: this.#rng.uint32() & 0xffff,
+        reorderLimit: packet.reorderLimit,
+        since: now,
+      }
+      this.#halfOpen.add(entry)
+    }
+    this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
+  }
+
+  /** STATE that acknowledges the SYN. It tells our capabilities only to peers that told theirs, and so is never larger. */
+  #synAnswer(now: Micros, entry: HalfOpen, timestamp: number): Uint8Array {
+    const capable = entry.reorderLimit > 0
+    const data = this.#slab.cut(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
+    writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
+    if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
+    const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
+    stamp(data, now, difference, this.#settings.receiveBuffer, entry.sequence)
+    return data
+  }
+
+  /**
+   * A packet for no connection. It makes one when it belongs to a handshake and shows that its sender got our answer: its
+   * ack is one less than the random number we chose (libutp and we count the answer as carrying the number of our first
+   * DATA). Only then is there a connection, and the application hears of it; the address in a SYN may be invented, and
+   * until its owner answers it gets one small packet and some bytes of memory, no more.
+   *
+   * An initiator that says nothing until it is spoken to is not kept waiting: ours sends a STATE at once (see
+   * `UtpConnection`), and libutp's acceptor cannot speak first either (it may not write before the first DATA), so no
+   * program written for libutp relies on it.
+   */
+  #establish(now: Micros, path: Path): UtpConnection | undefined {
+    const packet = this.#packet
+    const connectionId = (packet.connectionId - 1) & 0xffff
+    const entry = this.#halfOpen.find(now, path, connectionId)
+    if (entry === undefined) {
+      this.#unknown++
+      this.#sendReset(now, path)
+      return undefined
+    }
+    const beyond = sequenceDistance(packet.sequence, entry.sequence)
+    if (packet.ack !== ((entry.ours - 1) & 0xffff) || beyond < 1 || beyond > FIRST_FLIGHT) return undefined
+    this.#halfOpen.remove(path, connectionId)
+    if (this.#count >= this.#limits.maxConnections) {
+      this.#sendReset(now, path)
+      return undefined
+    }
+    const connection = this.#add(now, this.#settings, {
+      path,
+      receiveId: packet.connectionId,
+      sendId: connectionId,
+      sequence: entry.ours,
+      ack: entry.sequence,
+      reorderLimit: entry.reorderLimit,
+    })
+    this.#events.push({ type: 'incoming', connection })
+    return connection
+  }
+
+  /**
+   * The id of a RESET is that of the packet it answers (what the receiver of the RESET sends with), or the one the
+   * receiver takes packets with: libutp looks for all of them, because the initiator sends with its id + 1, the acceptor
+   * with its id − 1.
+   */
+  #handleReset(now: Micros, path: Path): boolean {
+    const packet = this.#packet
+    const id = packet.connectionId
+    const table = this.#connections
+    const connection =
+      table.find(path, id) ??
+      sendingWith(table.find(path, (id + 1) & 0xffff), id) ??
+      sendingWith(table.find(path, (id - 1) & 0xffff), id)
+    if (connection === undefined) return false
+    connection.handleReset(now, path, packet)
+    return true
+  }
+
+  /** In answer to the current packet. Never to a RESET (those do not come here), and not often. */
+  #sendReset(now: Micros, path: Path): void {
+    if (!this.#resets.take(now)) return
+    const packet = this.#packet
+    const data = this.#slab.cut(HEADER_SIZE)
+    writeHeader(data, ST_RESET, 0, packet.connectionId, this.#rng.uint32() & 0xffff)
+    stamp(data, now, 0, 0, packet.sequence)
+    this.#resetsSent++
+    this.#answer({ path, data })
+  }
+
+  #answer(transmit: Transmit): void {
+    if (this.#answers.length - this.#nextAnswer < MAX_ANSWERS) this.#answers.push(transmit)
+  }
+
+  #add(now: Micros, settings: ConnectionSettings, start: ConnectionStart): UtpConnection {
+    const connection = new UtpConnection(now, this.#host, settings, start)
+    this.#connections.add(start.path, start.receiveId, connection)
+    this.#count++
+    this.#touch(connection)
+    return connection
+  }
+
+  /** RFC 6056's idea: ids are random, so that RESETs and data are harder to forge. */
+  #freeId(path: Path): number {
+    for (let tries = 0; tries < 1_000; tries++) {
+      const id = this.#rng.uint32() & 0xffff
+      // Both ids of the pair, in both roles, must be free.
+      const free =
+        this.#connections.find(path, id) === undefined &&
+        this.#connections.find(path, (id + 1) & 0xffff) === undefined &&
+        this.#connections.find(path, (id - 1) & 0xffff) === undefined
+      if (free) return id
+    }
+    throw utpUsageError('ERR_NATWORK_UTP_LIMIT', 'No free connection id towards this peer')
+  }
+
+  #touch(connection: UtpConnection): void {
+    this.#activate(connection)
+    this.#deadlines.update(connection, connection.deadline)
+  }
+
+  #activate(connection: UtpConnection): void {
+    if (connection.isActive) return
+    connection.isActive = true
+    if (this.#lastActive === undefined) this.#firstActive = connection
+    else this.#lastActive.nextActive = connection
+    this.#lastActive = connection
+  }
+
+  #rebind(connection: UtpConnection): void {
+    const { path, receiveId } = connection
+    const older = connection.paths.filter((known) => !samePath(known, path))
+    for (const dropped of older.slice(MAX_PATHS - 1)) this.#connections.remove(dropped, receiveId)
+    if (older.length === connection.paths.length) this.#connections.add(path, receiveId, connection)
+    connection.paths = [path, ...older.slice(0, MAX_PATHS - 1)]
+  }
+
+  #forget(connection: UtpConnection): void {
+    for (const path of connection.paths) this.#connections.remove(path, connection.receiveId)
+    this.#deadlines.remove(connection)
+    this.#count--
+  }
+}
+
+function sendingWith(connection: UtpConnection | undefined, id: number): UtpConnection | undefined {
+  return connection?.sendId === id ? connection : undefined
+}

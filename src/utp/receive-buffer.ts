@@ -1,0 +1,66 @@
+const LARGEST_CHUNK = 65_536
+const SMALLEST_CHUNK = 2_048
+
+/**
+ * In-order bytes that wait for the application, gathered into large chunks: what `read` hands out belongs to the reader.
+ * Bounded by the connection's receive buffer.
+ */
+export class ReceiveBuffer {
+  /** Bytes waiting. */
+  length = 0
+  /** Whole chunks, ready to be handed out. */
+  #full: Uint8Array[] = []
+  /** The chunk being filled: bytes `#from`–`#to` of it wait. */
+  #chunk: Uint8Array | undefined
+  #from = 0
+  #to = 0
+  #chunkSize = SMALLEST_CHUNK
+
+  /** Copies `bytes[from…]` in. */
+  push(bytes: Uint8Array, from: number): void {
+    const total = bytes.length - from
+    this.length += total
+    let at = from
+    while (at < bytes.length) {
+      if (this.#chunk === undefined) {
+        this.#chunk = Buffer.allocUnsafeSlow(this.#chunkSize)
+        this.#from = this.#to = 0
+      }
+      const size = Math.min(bytes.length - at, this.#chunk.length - this.#to)
+      this.#chunk.set(bytes.subarray(at, at + size), this.#to)
+      this.#to += size
+      at += size
+      if (this.#to === this.#chunk.length) {
+        this.#full.push(this.#chunk.subarray(this.#from))
+        this.#chunk = undefined
+        // A chunk filled before the next read: this connection is busy, use larger ones.
+        if (this.#chunkSize < LARGEST_CHUNK) this.#chunkSize *= 2
+      }
+    }
+  }
+
+  /** The next bytes in order, as many as lie together; undefined when there are none. */
+  shift(): Uint8Array | undefined {
+    const full = this.#full.shift()
+    if (full !== undefined) {
+      this.length -= full.length
+      return full
+    }
+    if (this.#chunk === undefined || this.#from === this.#to) return undefined
+    const part = this.#chunk.subarray(this.#from, this.#to)
+    this.length -= part.length
+    this.#from = this.#to
+    if (part.length * 4 < this.#chunk.length) {
+      // Little came since the last read: a quiet connection should not hold a large chunk.
+      if (this.#chunkSize > SMALLEST_CHUNK) this.#chunkSize /= 2
+      if (this.#chunk.length > SMALLEST_CHUNK) this.#chunk = undefined
+    }
+    return part
+  }
+
+  clear(): void {
+    this.#full = []
+    this.#chunk = undefined
+    this.length = this.#from = this.#to = 0
+  }
+}

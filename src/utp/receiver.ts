@@ -1,0 +1,171 @@
+import { ST_FIN, type Packet } from './packet.ts'
+import { ReceiveBuffer } from './receive-buffer.ts'
+import { ReorderBuffer } from './reorder-buffer.ts'
+import { sequenceDistance } from './sequence.ts'
+
+/** Packets that we put back in order. Half of what 16-bit numbers can tell apart, and libutp's 1,024 sixteen times. */
+export const REORDER_LIMIT = 16_384
+/** RFC 5681 §4.2: acknowledge at least every second packet. */
+const ACK_EVERY = 2
+/** In-order bytes that a connection may hold although the machine's budget is used up: nobody starves. */
+const RESERVE = 16_384
+
+/** Received bytes held by all connections of a machine. */
+export interface ReceiveBudget {
+  used: number
+  readonly limit: number
+}
+
+/**
+ * The receiving half of a connection: puts packets in order, hands their bytes out, and knows what to acknowledge.
+ * Holds at most `limit` unread bytes and as many out of order.
+ */
+export class Receiver {
+  /** The last sequence number received in order: `ack_nr`. */
+  ack: number
+  /** The peer's FIN and everything before it has come. */
+  finished = false
+  /** Packets that came since the last acknowledgement left. */
+  unacknowledged = 0
+  /** The acknowledgement is wanted at once: something is missing, came twice, or ended. */
+  ackNow = false
+  readonly #limit: number
+  readonly #budget: ReceiveBudget
+  readonly #buffer = new ReceiveBuffer()
+  readonly #reorder = new ReorderBuffer()
+  /** The sequence number of the peer's FIN (libutp's `eof_pkt`); −1 until it comes. */
+  #eof = -1
+  #advertised: number
+
+  constructor(ack: number, limit: number, budget: ReceiveBudget) {
+    this.ack = ack
+    this.#limit = limit
+    this.#budget = budget
+    this.#advertised = limit
+  }
+
+  /** Bytes in order that wait to be read. */
+  get readable(): number {
+    return this.#buffer.length
+  }
+
+  get ackDue(): boolean {
+    return this.ackNow || this.unacknowledged >= ACK_EVERY
+  }
+
+  /** BEP 29 `wnd_size`: what we still have room for. */
+  window(): number {
+    const own = this.#limit - this.#buffer.length - this.#reorder.bytes
+    const all = this.#budget.limit - this.#budget.used
+    const free = own < all ? own : all
+    return free > 0 ? free : 0
+  }
+
+  /** DATA or FIN. @returns whether anything new came in order. */
+  handle(packet: Packet, bytes: Uint8Array): boolean {
+    const { sequence } = packet
+    const distance = sequenceDistance(sequence, this.ack)
+    this.unacknowledged++
+    if (distance <= 0) {
+      // A duplicate: our acknowledgement was lost, or the peer is in a hurry.
+      this.ackNow = true
+      return false
+    }
+    // Far outside of any window: old, or invented. BEP 29: nothing has a greater number than the FIN.
+    if (distance > REORDER_LIMIT || this.finished) return false
+    if (this.#eof >= 0 && sequenceDistance(sequence, this.#eof) > 0) return false
+    if (distance === 1 ? !this.#hasRoomInOrder() : !this.#hasRoom()) {
+      // Dropped, and told so with the window: the peer's zero-window probe (RFC 9293 §3.8.6.1) wants an answer.
+      this.ackNow = true
+      return false
+    }
+    if (packet.type === ST_FIN && this.#eof < 0) this.#eof = sequence
+    if (distance > 1) {
+      // RFC 5681 §4.2: out of order, at once.
+      this.ackNow = true
+      if (!this.#reorder.has(sequence)) {
+        this.#reorder.put(this.ack, sequence, distance, bytes, packet.payloadAt)
+        this.#budget.used += bytes.length - packet.payloadAt
+      }
+      return false
+    }
+    if (packet.payloadAt < bytes.length) {
+      this.#buffer.push(bytes, packet.payloadAt)
+      this.#budget.used += bytes.length - packet.payloadAt
+    }
+    this.#advance(sequence)
+    if (this.#reorder.count > 0) this.#collect()
+    return true
+  }
+
+  read(): Uint8Array | undefined {
+    const bytes = this.#buffer.shift()
+    if (bytes !== undefined) this.#budget.used -= bytes.length
+    return bytes
+  }
+
+  /** Reading made so much room that the peer should hear of it (RFC 9293 §3.8.6.2.2: no silly windows). */
+  get windowUpdateDue(): boolean {
+    if (this.finished || this.#advertised >= this.#limit / 2) return false
+    return this.window() - this.#advertised >= Math.min(this.#limit / 4, 65_536)
+  }
+
+  /** Bytes of the selective-ack mask that the next acknowledgement should carry; 0 for none. */
+  sackLength(): number {
+    return this.#reorder.maskLength()
+  }
+
+  writeSack(into: Uint8Array, at: number, length: number): void {
+    this.#reorder.writeMask(this.ack, into, at, length)
+  }
+
+  get hasGap(): boolean {
+    return this.#reorder.count > 0
+  }
+
+  /** A packet with our ack and `window` left. */
+  acknowledged(window: number): void {
+    this.#advertised = window
+    this.unacknowledged = 0
+    this.ackNow = false
+  }
+
+  release(): void {
+    this.#budget.used -= this.#buffer.length + this.#reorder.bytes
+    this.#buffer.clear()
+    this.#reorder.clear()
+  }
+
+  #hasRoom(): boolean {
+    return this.#buffer.length + this.#reorder.bytes < this.#limit && this.#budget.used < this.#budget.limit
+  }
+
+  /** What fills the gap is taken also when later packets fill the buffer: otherwise nothing would ever move again. */
+  #hasRoomInOrder(): boolean {
+    if (this.#buffer.length >= this.#limit) return false
+    return this.#budget.used < this.#budget.limit || this.#buffer.length < RESERVE
+  }
+
+  #collect(): void {
+    // The gap is closed, or moved: the peer repairs loss and should know at once.
+    this.ackNow = true
+    while (!this.finished) {
+      const next = (this.ack + 1) & 0xffff
+      const packet = this.#reorder.take(next)
+      if (packet === undefined) return
+      if (packet.length > 0) this.#buffer.push(packet, 0)
+      this.#advance(next)
+    }
+  }
+
+  #advance(sequence: number): void {
+    this.ack = sequence
+    this.#reorder.advance(1)
+    if (sequence !== this.#eof) return
+    this.finished = true
+    this.ackNow = true
+    // What came with higher numbers was never part of the stream.
+    this.#budget.used -= this.#reorder.bytes
+    this.#reorder.clear()
+  }
+}

@@ -1,0 +1,59 @@
+import { MILLISECOND, SECOND, type Micros } from '../core/machine.ts'
+
+/** BEP 29 "timeouts": "the minimum timeout for a packet is 1/2 second". Tail-loss probes make up for it. */
+const MIN_RTO: Micros = 500 * MILLISECOND
+/** BEP 29 "timeouts", RFC 6298 §2.1. */
+const INITIAL_RTO: Micros = SECOND
+/** RFC 6298 §2.5 allows 60 s; a pipe whose path comes back should notice sooner. */
+const MAX_RTO: Micros = 16 * SECOND
+
+/** Smoothed round-trip time and the retransmission timeout made from it (RFC 6298; BEP 29 "timeouts"). */
+export class RttEstimator {
+  /** Microseconds; 0 until the first sample. */
+  smoothed = 0
+  variance = 0
+  /** Microseconds; the smallest sample on this path. Infinity until the first. */
+  min = Infinity
+  latest = 0
+  #backoff = 1
+
+  /** Only for packets sent once: Karn's algorithm (RFC 6298 §3). */
+  sample(rtt: Micros): void {
+    const value = rtt < 1 ? 1 : rtt
+    this.latest = value
+    if (value < this.min) this.min = value
+    if (this.smoothed === 0) {
+      this.smoothed = value
+      this.variance = value / 2
+    } else {
+      this.variance += (Math.abs(this.smoothed - value) - this.variance) / 4
+      this.smoothed += (value - this.smoothed) / 8
+    }
+  }
+
+  /** RFC 6298 §2.3 and §5.5, with the bounds above. */
+  get timeout(): Micros {
+    const base =
+      this.smoothed === 0 ? INITIAL_RTO : Math.max(MIN_RTO, Math.round(this.smoothed + 4 * this.variance))
+    return Math.min(base * this.#backoff, Math.max(MAX_RTO, base))
+  }
+
+  /** RFC 6298 §5.5: doubled with every timeout in a row. */
+  backOff(): void {
+    if (this.timeout < MAX_RTO) this.#backoff *= 2
+  }
+
+  /** The peer acknowledged something new: the path is alive. */
+  resetBackoff(): void {
+    this.#backoff = 1
+  }
+
+  /** Another path: what was measured says nothing about it. */
+  reset(): void {
+    this.smoothed = 0
+    this.variance = 0
+    this.min = Infinity
+    this.latest = 0
+    this.#backoff = 1
+  }
+}

@@ -1,0 +1,213 @@
+import type { Micros } from '../core/machine.ts'
+import { SEQUENCE_MASK } from './sequence.ts'
+
+/** A packet is in flight, or lost and waiting to be sent again, or selectively acknowledged. */
+export const IN_FLIGHT = 0
+export const LOST = 1
+export const SACKED = 2
+
+const NONE = -1
+const FIRST_CAPACITY = 16
+/** Columns of `#meta` for one packet. */
+const SIZE = 0
+const STATE = 1
+const SENT_TIMES = 2
+const NEXT = 3
+const PREVIOUS = 4
+const STRIDE = 8
+
+/**
+ * The scoreboard: every packet sent and not yet cumulatively acknowledged, by sequence number, in typed arrays indexed
+ * with `sequence & mask`. Bounded by the number of packets the peer puts back in order (at most 16,384).
+ *
+ * Packets in flight hang in a list in the order they were last sent, so that RACK (RFC 8985 §6.2) looks only at those it
+ * marks; lost ones hang in a list in the order they were found lost. Both lists share the link columns.
+ */
+export class SendRing {
+  /** The oldest packet not cumulatively acknowledged; equal to `next` when there is none. */
+  first: number
+  /** The sequence number of the next new packet. */
+  next: number
+  /** Payload bytes in flight: neither acknowledged in any way nor taken for lost. */
+  inFlight = 0
+  /** Packets in flight. */
+  flying = 0
+  sacked = 0
+  lost = 0
+  /** Payload bytes taken for lost and not sent again yet. */
+  lostBytes = 0
+  /** Heads and tails of the two lists; −1 when empty. */
+  oldestSent = NONE
+  newestSent = NONE
+  firstLost = NONE
+  #lastLost = NONE
+  #mask = -1
+  #sentAt = new Float64Array(0)
+  #meta = new Int32Array(0)
+  #data: (Uint8Array | undefined)[] = []
+
+  constructor(first: number) {
+    this.first = first
+    this.next = first
+  }
+
+  /** Packets not cumulatively acknowledged. */
+  get count(): number {
+    return (this.next - this.first) & SEQUENCE_MASK
+  }
+
+  /** Adds the packet with sequence number `next`, which is being sent now. `data` is its whole datagram. */
+  push(data: Uint8Array, size: number, now: Micros): void {
+    const sequence = this.next
+    if (this.count > this.#mask) this.#grow()
+    this.next = (sequence + 1) & SEQUENCE_MASK
+    const slot = sequence & this.#mask
+    const at = slot * STRIDE
+    this.#data[slot] = data
+    this.#sentAt[slot] = now
+    this.#meta[at + SIZE] = size
+    this.#meta[at + SENT_TIMES] = 1
+    this.#fly(sequence)
+  }
+
+  /** Whether `sequence` was sent and is not cumulatively acknowledged. */
+  holds(sequence: number): boolean {
+    return ((sequence - this.first) & SEQUENCE_MASK) < this.count
+  }
+
+  data(sequence: number): Uint8Array {
+    return this.#data[sequence & this.#mask] as Uint8Array
+  }
+
+  /** The same sequence number with other bytes around the same payload: a path MTU probe without its padding. */
+  replaceData(sequence: number, data: Uint8Array): void {
+    this.#data[sequence & this.#mask] = data
+  }
+
+  size(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + SIZE] as number
+  }
+
+  state(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + STATE] as number
+  }
+
+  sentAt(sequence: number): Micros {
+    return this.#sentAt[sequence & this.#mask] as number
+  }
+
+  sentTimes(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + SENT_TIMES] as number
+  }
+
+  /** The packet sent next after `sequence`, among those in flight; −1 at the end. */
+  sentAfter(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + NEXT] as number
+  }
+
+  /** A lost packet, or one in flight, goes out again. */
+  sentAgain(sequence: number, now: Micros): void {
+    this.#leave(sequence)
+    const slot = sequence & this.#mask
+    this.#sentAt[slot] = now
+    const times = slot * STRIDE + SENT_TIMES
+    this.#meta[times] = (this.#meta[times] as number) + 1
+    this.#fly(sequence)
+  }
+
+  markLost(sequence: number): void {
+    this.#leave(sequence)
+    const at = (sequence & this.#mask) * STRIDE
+    this.#meta[at + STATE] = LOST
+    this.#meta[at + NEXT] = NONE
+    this.#meta[at + PREVIOUS] = this.#lastLost
+    if (this.#lastLost === NONE) this.firstLost = sequence
+    else this.#meta[(this.#lastLost & this.#mask) * STRIDE + NEXT] = sequence
+    this.#lastLost = sequence
+    this.lost++
+    this.lostBytes += this.#meta[at + SIZE] as number
+  }
+
+  markSacked(sequence: number): void {
+    this.#leave(sequence)
+    const slot = sequence & this.#mask
+    this.#meta[slot * STRIDE + STATE] = SACKED
+    this.#data[slot] = undefined
+    this.sacked++
+  }
+
+  /** Takes `first` out: it is cumulatively acknowledged. */
+  shift(): void {
+    const sequence = this.first
+    this.#leave(sequence)
+    this.#data[sequence & this.#mask] = undefined
+    this.first = (sequence + 1) & SEQUENCE_MASK
+  }
+
+  /** Forgets every packet and gives the memory back. */
+  release(): void {
+    this.first = this.next
+    this.inFlight = this.flying = this.sacked = this.lost = this.lostBytes = 0
+    this.oldestSent = this.newestSent = this.firstLost = this.#lastLost = NONE
+    this.#mask = -1
+    this.#sentAt = new Float64Array(0)
+    this.#meta = new Int32Array(0)
+    this.#data = []
+  }
+
+  #fly(sequence: number): void {
+    const at = (sequence & this.#mask) * STRIDE
+    this.#meta[at + STATE] = IN_FLIGHT
+    this.#meta[at + NEXT] = NONE
+    this.#meta[at + PREVIOUS] = this.newestSent
+    if (this.newestSent === NONE) this.oldestSent = sequence
+    else this.#meta[(this.newestSent & this.#mask) * STRIDE + NEXT] = sequence
+    this.newestSent = sequence
+    this.inFlight += this.#meta[at + SIZE] as number
+    this.flying++
+  }
+
+  #leave(sequence: number): void {
+    const at = (sequence & this.#mask) * STRIDE
+    const state = this.#meta[at + STATE] as number
+    if (state === SACKED) {
+      this.sacked--
+      return
+    }
+    const next = this.#meta[at + NEXT] as number
+    const previous = this.#meta[at + PREVIOUS] as number
+    if (next !== NONE) this.#meta[(next & this.#mask) * STRIDE + PREVIOUS] = previous
+    if (previous !== NONE) this.#meta[(previous & this.#mask) * STRIDE + NEXT] = next
+    if (state === LOST) {
+      this.lost--
+      this.lostBytes -= this.#meta[at + SIZE] as number
+      if (previous === NONE) this.firstLost = next
+      if (next === NONE) this.#lastLost = previous
+    } else {
+      this.inFlight -= this.#meta[at + SIZE] as number
+      this.flying--
+      if (previous === NONE) this.oldestSent = next
+      if (next === NONE) this.newestSent = previous
+    }
+  }
+
+  /** Links hold sequence numbers, not slots, so that growing moves columns without touching them. */
+  #grow(): void {
+    const capacity = this.#mask < 0 ? FIRST_CAPACITY : (this.#mask + 1) * 2
+    const mask = capacity - 1
+    const sentAt = new Float64Array(capacity)
+    const meta = new Int32Array(capacity * STRIDE)
+    const data = new Array<Uint8Array | undefined>(capacity).fill(undefined)
+    for (let sequence = this.first; sequence !== this.next; sequence = (sequence + 1) & SEQUENCE_MASK) {
+      const from = sequence & this.#mask
+      const to = sequence & mask
+      sentAt[to] = this.#sentAt[from] as number
+      data[to] = this.#data[from]
+      for (let i = 0; i < STRIDE; i++) meta[to * STRIDE + i] = this.#meta[from * STRIDE + i] as number
+    }
+    this.#mask = mask
+    this.#sentAt = sentAt
+    this.#meta = meta
+    this.#data = data
+  }
+}

@@ -1,0 +1,22 @@
+const SLAB = 65_536
+
+/**
+ * Datagrams cut one after the other from large blocks: one view per packet instead of one buffer. A block is never cut
+ * twice, because a driver may still hold a datagram that was acknowledged meanwhile (the contract of `Transmit`); it is
+ * garbage when its last packet is.
+ */
+export class Slab {
+  #block = Buffer.alloc(0)
+  #used = 0
+
+  cut(size: number): Uint8Array {
+    if (this.#used + size > this.#block.length) {
+      if (size > SLAB / 4) return Buffer.allocUnsafeSlow(size)
+      this.#block = Buffer.allocUnsafeSlow(SLAB)
+      this.#used = 0
+    }
+    const start = this.#used
+    this.#used += size
+    return this.#block.subarray(start, this.#used)
+  }
+}
