@@ -12,6 +12,7 @@ export type LabCode =
   | 'ERR_NATWORK_LAB_NO_PERMISSION'
   | 'ERR_NATWORK_LAB_SETUP'
   | 'ERR_NATWORK_LAB_ADAPTER'
+  | 'ERR_NATWORK_LAB_RESULTS'
 
 /** You asked for something that cannot be: the message says what would. */
 export class LabUsageError extends UsageError<LabCode> {}

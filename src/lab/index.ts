@@ -12,3 +12,4 @@ export {
   type Site,
   type Topology,
 } from './topology.ts'
+export * from './matrix/index.ts'

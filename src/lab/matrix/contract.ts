@@ -14,8 +14,6 @@ export interface Adapter {
   readonly version: string
   /** Program and arguments, by role. */
   readonly commands: Readonly<Record<Role, readonly string[]>>
-  /** What the stack can do, for the comparison with theory; absent: no comparison. */
-  readonly abilities?: 'simple'
 }
 
 export type Role = 'helper' | 'a' | 'b'

@@ -17,7 +17,6 @@ const headerSchema = z.object({
   timeoutMs: z.number(),
   /** One line each: natwork, Node.js, the kernel, the machine, the lab's delays. */
   environment: z.record(z.string(), z.string()),
-  abilities: z.literal('simple').optional(),
 })
 
 const runSchema = z.object({

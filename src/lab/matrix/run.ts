@@ -37,9 +37,14 @@ export async function playRun(stage: Stage, adapter: Adapter, options: RunOption
     NATWORK_PAYLOAD: String(PAYLOAD),
     NATWORK_TIMEOUT: String(options.timeoutMs),
   }
-  const start = (role: Role, infos: Pick<ProgramEnvironment, 'NATWORK_HELPER_INFO' | 'NATWORK_PEER_INFO'>) => {
+  const start = (
+    role: Role,
+    infos: Pick<ProgramEnvironment, 'NATWORK_HELPER_INFO' | 'NATWORK_PEER_INFO'>,
+  ) => {
     const env: ProgramEnvironment = { NATWORK_ROLE: role, ...environment, ...infos }
-    return (programs[role] = new Program(stage.exec(role, adapter.commands[role], { ...process.env, ...env })))
+    return (programs[role] = new Program(
+      stage.exec(role, adapter.commands[role], { ...process.env, ...env }),
+    ))
   }
   let outcome: PeersOutcome
   try {
@@ -134,19 +139,26 @@ class Program {
     matches: (event: ProgramEvent) => boolean,
     { timeoutMs, signal }: RunOptions,
   ): Promise<ProgramEvent> {
-    const timeout = AbortSignal.timeout(timeoutMs)
-    for (;;) {
-      signal.throwIfAborted()
-      for (let event = this.#events.shift(); event; event = this.#events.shift()) {
-        if (matches(event)) return event
+    const clock = { late: false }
+    const timer = setTimeout(() => {
+      clock.late = true
+      this.#notify()
+    }, timeoutMs)
+    const onAbort = (): void => this.#notify()
+    signal.addEventListener('abort', onAbort)
+    try {
+      for (;;) {
+        signal.throwIfAborted()
+        for (let event = this.#events.shift(); event; event = this.#events.shift()) {
+          if (matches(event)) return event
+        }
+        if (this.#exit !== undefined) return { event: 'failed', reason: this.#exit }
+        if (clock.late) return { event: 'failed', reason: `no answer within ${timeoutMs / 1_000} s` }
+        await new Promise<void>((resolve) => (this.#notify = resolve))
       }
-      if (this.#exit !== undefined) return { event: 'failed', reason: this.#exit }
-      if (timeout.aborted) return { event: 'failed', reason: `no answer within ${timeoutMs / 1_000} s` }
-      await new Promise<void>((resolve) => {
-        this.#notify = resolve
-        timeout.addEventListener('abort', () => resolve(), { once: true })
-        signal.addEventListener('abort', () => resolve(), { once: true })
-      })
+    } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', onAbort)
     }
   }
 

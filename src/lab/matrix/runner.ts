@@ -100,8 +100,7 @@ async function* playPair(
       const at = new Date().toISOString()
       const captures = options.captures ? await startCaptures(stage, options.folder, [a, b], run) : undefined
       const outcome = await playRun(stage, adapter, { timeoutMs, signal })
-      const strange =
-        outcome.verdict === 'failed' || (outcome.claimed ?? outcome.verdict) !== outcome.verdict
+      const strange = outcome.verdict === 'failed' || (outcome.claimed ?? outcome.verdict) !== outcome.verdict
       yield {
         type: 'run',
         a,
@@ -213,7 +212,6 @@ function headerOf(options: MatrixOptions): MatrixHeader {
     payload: PAYLOAD,
     timeoutMs,
     environment: { ...environment },
-    ...(adapter.abilities && { abilities: adapter.abilities }),
   }
 }
 

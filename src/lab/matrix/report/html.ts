@@ -25,9 +25,10 @@ export function escapeHtml(text: string): string {
 }
 
 function asText(value: Value): string {
+  if (value === undefined) return ''
   if (value instanceof Html) return value.text
-  if (Array.isArray(value)) return value.map(asText).join('')
-  return value === undefined ? '' : escapeHtml(String(value as string | number))
+  if (typeof value === 'object') return value.map(asText).join('')
+  return escapeHtml(String(value))
 }
 
 const entities: Readonly<Record<string, string>> = {

@@ -103,16 +103,17 @@ function sideBySide(stacks: readonly StackSummary[]): Html {
       </thead>
       <tbody>
         ${stacks.map(
-          ({ results, totals }) => html`<tr>
-            <th scope="row">${results.header.stack} <small>${results.header.stackVersion}</small></th>
-            <td>${bar(totals)}</td>
-            <td class="number">
-              ${percent(totals.runs.direct + totals.runs.relayed, results.runs.length)}
-            </td>
-            <td class="number">${percent(totals.runs.direct, results.runs.length)}</td>
-            <td class="number">${timesText(totals.directTimes)}</td>
-            <td class="number">${timesText(totals.relayedTimes)}</td>
-          </tr>`,
+          ({ results, totals }) =>
+            html`<tr>
+              <th scope="row">${results.header.stack} <small>${results.header.stackVersion}</small></th>
+              <td>${bar(totals)}</td>
+              <td class="number">
+                ${percent(totals.runs.direct + totals.runs.relayed, results.runs.length)}
+              </td>
+              <td class="number">${percent(totals.runs.direct, results.runs.length)}</td>
+              <td class="number">${timesText(totals.directTimes)}</td>
+              <td class="number">${timesText(totals.relayedTimes)}</td>
+            </tr>`,
         )}
       </tbody>
     </table>
@@ -128,10 +129,11 @@ function sideBySide(stacks: readonly StackSummary[]): Html {
       </thead>
       <tbody>
         ${pairClasses.map(
-          ({ title }) => html`<tr>
-            <th scope="row">${title}</th>
-            ${stacks.map((stack) => classCell(stack, title))}
-          </tr>`,
+          ({ title }) =>
+            html`<tr>
+              <th scope="row">${title}</th>
+              ${stacks.map((stack) => classCell(stack, title))}
+            </tr>`,
         )}
       </tbody>
     </table>
@@ -181,9 +183,12 @@ function tabs(stacks: readonly StackSummary[]): Html {
   return html`<nav class="tabs" role="tablist">
     ${stacks.map(
       ({ results }, index) =>
-        html`<button role="tab" id="tab-${index}" aria-controls="stack-${index}" aria-selected="${
-          index === 0 ? 'true' : 'false'
-        }">
+        html`<button
+          role="tab"
+          id="tab-${index}"
+          aria-controls="stack-${index}"
+          aria-selected="${index === 0 ? 'true' : 'false'}"
+        >
           ${results.header.stack}
         </button>`,
     )}
@@ -223,8 +228,10 @@ function tiles({ totals, results }: StackSummary): Html {
     ${tile('failed', 'failed', totals.failed, 'never connected')}
     <div class="tile all">
       ${bar(totals)} <b>${results.runs.length}</b> <span>runs</span>
-      <small>${percent(totals.runs.direct, results.runs.length)} direct,
-        ${percent(totals.runs.direct + totals.runs.relayed, results.runs.length)} connected</small>
+      <small
+        >${percent(totals.runs.direct, results.runs.length)} direct,
+        ${percent(totals.runs.direct + totals.runs.relayed, results.runs.length)} connected</small
+      >
     </div>
   </div>`
 }
@@ -240,7 +247,9 @@ function legend({ cells }: StackSummary): Html {
     ${key('failed', '×', 'failed')} ${key('missing', '', 'not run')}
     ${theory ? key('failed below', '×', theoryTexts.below) : undefined}
     ${theory ? key('direct t0 beyond', '95', theoryTexts.beyond) : undefined}
-    <span class="key note">large: median until data flowed by that path; small: p95; in ms unless it says s</span>
+    <span class="key note"
+      >large: median until data flowed by that path; small: p95; in ms unless it says s</span
+    >
   </p>`
 }
 
@@ -258,7 +267,9 @@ function matrix({ kinds: names, cells }: StackSummary, stack: number): Html {
     <table class="matrix" data-stack="${stack}" style="--n:${names.length}">
       <thead>
         <tr class="groups">
-          <td class="corner" rowspan="2"><span class="to">B, called →</span><span class="from">A, calls ↓</span></td>
+          <td class="corner" rowspan="2">
+            <span class="to">B, called →</span><span class="from">A, calls ↓</span>
+          </td>
           ${spans.map(({ title, size, summary }, i) => html`<th colspan="${size}" scope="colgroup" class="${i > 0 ? 'edge' : ''}" title="${summary}">${title}</th>`)}
         </tr>
         <tr>
@@ -267,10 +278,11 @@ function matrix({ kinds: names, cells }: StackSummary, stack: number): Html {
       </thead>
       <tbody>
         ${names.map(
-          (a, row) => html`<tr class="${edge(a, row).trim()}">
-            <th scope="row" title="${kinds[a].summary}">${a}</th>
-            ${names.map((b, column) => matrixCell(cells[row * names.length + column], row * names.length + column, edge(b, column)))}
-          </tr>`,
+          (a, row) =>
+            html`<tr class="${edge(a, row).trim()}">
+              <th scope="row" title="${kinds[a].summary}">${a}</th>
+              ${names.map((b, column) => matrixCell(cells[row * names.length + column], row * names.length + column, edge(b, column)))}
+            </tr>`,
         )}
       </tbody>
     </table>
@@ -281,7 +293,16 @@ function matrixCell(cell: Cell | undefined, index: number, edge: string): Html {
   if (!cell || cell.state === 'missing') return html`<td class="cell${edge}"><i class="c missing"></i></td>`
   const theory = theoryOf(cell) ?? ''
   const speed = cell.state === 'direct' && cell.times ? `t${timeStep(cell.times.median)}` : ''
-  return html`<td class="cell${edge}"><button class="c ${cell.state} ${speed} ${theory}" data-cell="${index}" title="${cellText(cell)}" aria-label="${cellText(cell)}">${cellFace(cell)}</button></td>`
+  return html`<td class="cell${edge}">
+    <button
+      class="c ${cell.state} ${speed} ${theory}"
+      data-cell="${index}"
+      title="${cellText(cell)}"
+      aria-label="${cellText(cell)}"
+    >
+      ${cellFace(cell)}
+    </button>
+  </td>`
 }
 
 function timeStep(ms: number): number {
@@ -294,26 +315,31 @@ function cellFace({ state, counts, times, runs }: Cell): Html {
   const time = times ? shortTime(times.median) : ''
   const p95 = times && runs.length > 1 ? html`<small>${shortTime(times.p95)}</small>` : undefined
   if (state === 'mixed') {
-    return html`<b>${counts.direct}/${runs.length}</b><small>${time}</small>${bar({ ...counts, mixed: 0, cells: runs.length })}`
+    return html`<b>${counts.direct}/${runs.length}</b
+      ><small>${time}</small>${bar({ ...counts, mixed: 0, cells: runs.length })}`
   }
   return html`<b>${state === 'relayed' ? html`<em>R</em>` : undefined}${time}</b>${p95}`
 }
 
 function findings(stack: StackSummary, index: number, stacks: readonly StackSummary[]): Html | undefined {
-  const found = findingsOf(stack, stacks.filter((other) => other !== stack))
+  const found = findingsOf(
+    stack,
+    stacks.filter((other) => other !== stack),
+  )
   if (found.length === 0) return undefined
   const at = new Map(stack.cells.map((cell, i) => [cell, i]))
   return html`<h3>What stands out</h3>
     <ul class="findings">
       ${found.map(
-        ({ title, cells }) => html`<li>
-          <details>
-            <summary><b>${cells.length}</b> ${title}</summary>
-            <p>
-              ${cells.map((cell) => html`<button class="jump" data-stack="${index}" data-cell="${at.get(cell)}">${cell.a} → ${cell.b}${cell.times ? html` <small>${longTime(cell.times.median)}</small>` : undefined}</button> `)}
-            </p>
-          </details>
-        </li>`,
+        ({ title, cells }) =>
+          html`<li>
+            <details>
+              <summary><b>${cells.length}</b> ${title}</summary>
+              <p>
+                ${cells.map((cell) => html`<button class="jump" data-stack="${index}" data-cell="${at.get(cell)}">${cell.a} → ${cell.b}${cell.times ? html` <small>${longTime(cell.times.median)}</small>` : undefined}</button> `)}
+              </p>
+            </details>
+          </li>`,
       )}
     </ul>`
 }
@@ -331,27 +357,36 @@ function whatWasRun({ results, kinds: names, totals }: StackSummary): Html {
   ]
   return html`<h3>What was run</h3>
     <dl class="facts">
-      ${rows.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}
+      ${rows.map(
+        ([name, value]) =>
+          html`<dt>${name}</dt>
+            <dd>${value}</dd>`,
+      )}
     </dl>`
 }
 
 function howToRead(): Html {
   return html`<p>
-      Each cell is one ordered pair: A, behind the router of the row, connects to B, behind the router of the column.
-      Both are real Linux network namespaces behind real routers, with delay and hops between them; a public helper
-      host serves signalling and relay. After it has connected, A sends B a known amount of data.
+      Each cell is one ordered pair: A, behind the router of the row, connects to B, behind the router of the
+      column. Both are real Linux network namespaces behind real routers, with delay and hops between them; a
+      public helper host serves signalling and relay. After it has connected, A sends B a known amount of
+      data.
     </p>
     <p>
-      <b>Direct, relayed and failed are measured, not believed:</b> relayed when that data went in and out of the
-      helper host, direct when it arrived and did not, failed when it did not arrive. Times are the program’s own: from
-      its call of connect to the first byte that came back by the final path. Open a cell for its runs, logs,
-      connection tracking tables and captures.
+      <b>Direct, relayed and failed are measured, not believed:</b> relayed when that data went in and out of
+      the helper host, direct when it arrived and did not, failed when it did not arrive. Times are the
+      program’s own: from its call of connect to the first byte that came back by the final path. Open a cell
+      for its runs, logs, connection tracking tables and captures.
     </p>`
 }
 
 function kindTable(stacks: readonly StackSummary[]): Html {
   return html`<dl class="facts kinds">
-    ${Object.values(kindTexts(stacks)).map(({ name, summary }) => html`<dt>${name}</dt><dd>${summary}</dd>`)}
+    ${Object.values(kindTexts(stacks)).map(
+      ({ name, summary }) =>
+        html`<dt>${name}</dt>
+          <dd>${summary}</dd>`,
+    )}
   </dl>`
 }
 
@@ -404,7 +439,11 @@ function embedDetails({ stacks, readCapture, detailBytes = DETAIL_BYTES }: PageO
 
 function interest(cell: Cell): number {
   const strange = cell.runs.some(({ claimed, verdict }) => claimed !== undefined && claimed !== verdict)
-  return (strange ? 8 : 0) + (theoryOf(cell) ? 4 : 0) + (cell.state === 'mixed' ? 2 : cell.state === 'failed' ? 1 : 0)
+  return (
+    (strange ? 8 : 0) +
+    (theoryOf(cell) ? 4 : 0) +
+    (cell.state === 'mixed' ? 2 : cell.state === 'failed' ? 1 : 0)
+  )
 }
 
 function detailOf(cell: Cell, read: (file: string) => Uint8Array | undefined): CellDetail {

@@ -48,7 +48,10 @@ export interface Finding {
 /** What stands out in one stack's matrix, the worst first; what does not occur is left out. */
 export function findingsOf(summary: StackSummary, others: readonly StackSummary[]): Finding[] {
   const run = summary.cells.filter((cell) => cell.state !== 'missing')
-  const find = (title: string, takes: (cell: Cell) => boolean): Finding => ({ title, cells: run.filter(takes) })
+  const find = (title: string, takes: (cell: Cell) => boolean): Finding => ({
+    title,
+    cells: run.filter(takes),
+  })
   const at = new Map(run.map((cell) => [`${cell.a} ${cell.b}`, cell]))
   const elsewhere = others.map((other) => ({
     name: other.results.header.stack,

@@ -1,0 +1,107 @@
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { LabUsageError } from '../errors.ts'
+import type { Adapter } from './contract.ts'
+
+/** The stacks that come with natwork, by name. */
+export const builtInStacks = {
+  hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.' },
+  'node-datachannel': {
+    description:
+      'ICE as libdatachannel and libjuice do it (node-datachannel), with coturn for STUN and TURN over UDP.',
+  },
+} as const satisfies Record<string, Pick<Adapter, 'description'>>
+
+/**
+ * A stack that comes with natwork by its name, or an adapter file (JSON: `name`, `description`, `version`, and the
+ * commands `helper`, `a`, `b`) by its path.
+ *
+ * @throws {LabUsageError} `ERR_NATWORK_LAB_ADAPTER`
+ */
+export async function loadAdapter(nameOrFile: string): Promise<Adapter> {
+  if (Object.hasOwn(builtInStacks, nameOrFile)) return builtIn(nameOrFile as keyof typeof builtInStacks)
+  if (!nameOrFile.endsWith('.json')) {
+    throw invalid(
+      `there is no stack "${nameOrFile}": there are ${Object.keys(builtInStacks).join(', ')}, and adapter files (*.json)`,
+    )
+  }
+  return fromFile(resolve(nameOrFile))
+}
+
+function builtIn(name: keyof typeof builtInStacks): Adapter {
+  // Compiled or from source: the programs are what this file is.
+  const file = fileURLToPath(import.meta.url)
+  const source = file.endsWith('.ts')
+  const program = join(dirname(file), 'adapters', `${name}.${source ? 'ts' : 'js'}`)
+  const command = [process.execPath, ...(source ? ['--import', import.meta.resolve('tsx')] : []), program]
+  return {
+    name,
+    ...builtInStacks[name],
+    version: versionOf(name),
+    commands: { helper: command, a: command, b: command },
+  }
+}
+
+const command = z.array(z.string()).min(1)
+const fileSchema = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,39}$/, 'must be 1–40 of a–z 0–9 . _ -'),
+  description: z.string().min(1).max(500),
+  version: z.string().min(1).max(100),
+  helper: command,
+  a: command,
+  b: command,
+})
+
+async function fromFile(path: string): Promise<Adapter> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (cause) {
+    throw invalid(`cannot read the adapter ${path}`, cause)
+  }
+  let data: unknown
+  try {
+    data = JSON.parse(text)
+  } catch (cause) {
+    throw invalid(`the adapter ${path} is not JSON`, cause)
+  }
+  const result = fileSchema.safeParse(data)
+  if (!result.success) {
+    const [issue] = result.error.issues
+    throw invalid(`the adapter ${path}: ${issue?.path.join('.') ?? ''} ${issue?.message ?? 'is not valid'}`)
+  }
+  const { name, description, version, helper, a, b } = result.data
+  // Words that begin with ./ or ../ are files beside the adapter's own.
+  const located = (words: readonly string[]): string[] =>
+    words.map((word) => (/^\.\.?\//.test(word) ? resolve(dirname(path), word) : word))
+  return { name, description, version, commands: { helper: located(helper), a: located(a), b: located(b) } }
+}
+
+/** natwork's. */
+export function ownVersion(): string {
+  const require = createRequire(import.meta.url)
+  return (require('../../../package.json') as { version: string }).version
+}
+
+function versionOf(name: string): string {
+  const require = createRequire(import.meta.url)
+  const places = [import.meta.url, join(process.cwd(), 'package.json')]
+  for (const place of places) {
+    const folders = createRequire(place).resolve.paths(name) ?? []
+    for (const folder of folders) {
+      try {
+        return (require(join(folder, name, 'package.json')) as { version: string }).version
+      } catch {
+        continue
+      }
+    }
+  }
+  throw invalid(`the stack "${name}" is not installed: npm install ${name}`)
+}
+
+function invalid(message: string, cause?: unknown): LabUsageError {
+  return new LabUsageError('ERR_NATWORK_LAB_ADAPTER', message, cause === undefined ? undefined : { cause })
+}
