@@ -10,6 +10,23 @@ export type { DropReason, IcmpError, Packet } from './packet.ts'
 export type { Router } from './router.ts'
 export { SITE_LINK } from './site.ts'
 export type { Site, SiteOptions } from './site.ts'
-export { extract, synthesize } from './nat/nat64.ts'
+export { extract, synthesize } from './prefix64.ts'
 export { SimRng } from './rng.ts'
 export * from './kinds.ts'
+export {
+  ALL_ABILITIES,
+  BIRTHDAY,
+  birthdayOdds,
+  directPathPossible,
+  oracleClasses,
+  oracleRows,
+  SIMPLE_PUNCH,
+} from './oracle.ts'
+export type { Ability, Method, OracleOptions, OracleRow, Verdict } from './oracle.ts'
+export { PunchHelper } from './reference/helper.ts'
+export { PunchPeer } from './reference/peer.ts'
+export type { PunchEvent, PunchOptions } from './reference/peer.ts'
+export { runScenario } from './run-scenario.ts'
+export { pairScenario } from './scenario.ts'
+export type { Scenario, ScenarioResult, Step, Who } from './scenario.ts'
+export { classicScenarios, courseScenarios, scenarios } from './scenarios/classic.ts'

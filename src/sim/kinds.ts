@@ -11,7 +11,7 @@ export type Dependence = 'endpoint-independent' | 'address-dependent' | 'address
  * - `preserving`: the client's own port; another (uniform) one only where two clients clash.
  * - `fixed`: the one port of a static rule ({@link DMZ_PORT}), whatever port the client uses.
  * - `sequential`: the next port after the one given out last.
- * - `block`: a uniform choice out of the client's own aligned block of {@link PORT_BLOCK} ports (RFC 6888 §4, REQ-14).
+ * - `block`: a uniform choice out of the client's own aligned block of {@link PORT_BLOCK} ports (RFC 6888 §5, REQ-14).
  * - `random`: a uniform choice of 1024–65535.
  */
 export type PortAllocation = 'preserving' | 'fixed' | 'sequential' | 'block' | 'random'

@@ -186,7 +186,7 @@ export class BehaviourNat implements Translator {
     return undefined
   }
 
-  /** The first port of the client's own block (RFC 6888 §4): blocks are aligned, and nobody shares one. */
+  /** The first port of the client's own block (RFC 6888 §5, REQ-14): blocks are aligned, and nobody shares one. */
   #blockOf(client: string): number | undefined {
     const known = this.#blocks.get(client)
     if (known !== undefined) return known
