@@ -34,7 +34,9 @@ export type StunPeerCode =
 
 export type StunSystemCode =
   /** The name of the server has no address. */
-  'ERR_NATWORK_STUN_DNS'
+  | 'ERR_NATWORK_STUN_DNS'
+  /** A TCP or TLS port cannot be bound. */
+  | 'ERR_NATWORK_STUN_LISTEN'
 
 export type StunErrorCode = StunUsageCode | StunPeerCode | StunSystemCode
 

@@ -1,6 +1,7 @@
 export * from './client/index.ts'
 export * from './codec/index.ts'
 export * from './credentials/index.ts'
+export * from './driver/index.ts'
 export * from './errors.ts'
 export * from './framing.ts'
 export * from './server/index.ts'

@@ -1,0 +1,6 @@
+export { StunAgent } from './agent.ts'
+export { StunConnection, type StunConnectionOptions } from './connection.ts'
+export { discoverStunServers, type DiscoverOptions, type StunResolver, type StunTarget } from './discover.ts'
+export type { StunAnswer, StunAsk } from './exchanges.ts'
+export { getMappedAddress, type MappedAddress, type MappedAddressOptions } from './mapped-address.ts'
+export { StunService, type StunServiceOptions } from './service.ts'
