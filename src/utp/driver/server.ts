@@ -1,0 +1,301 @@
+import { isIP } from 'node:net'
+import { formatAddress, type SocketAddress } from '../../core/address.ts'
+import { silentLogger, type Logger } from '../../core/logger.ts'
+import { MILLISECOND } from '../../core/machine.ts'
+import { systemRng } from '../../core/ports.ts'
+import { UdpEndpoint, type Attachment } from '../../socket/index.ts'
+import type { UtpConnection } from '../connection.ts'
+import type { UtpEvent } from '../events.ts'
+import { UtpMachine, type UtpMachineStats } from '../machine.ts'
+import type { UtpLimits } from '../options.ts'
+import { addressError, notStartedError, stoppedError } from './errors.ts'
+import { UtpStream, type StreamHost } from './stream.ts'
+
+export interface UtpServerOptions {
+  /** The address to bind: `0.0.0.0` (all IPv4, the default), `::` (all IPv6 and IPv4) or one of this machine's. */
+  readonly host?: string
+  /** 0–65535; 0 takes a free one. Default 1315. */
+  readonly port?: number
+  /**
+   * Called with each connection that a peer opened, once the peer has proved that it gets our answers. Without it
+   * connections are refused.
+   */
+  readonly onConnection?: (stream: UtpStream) => void
+  /** Whether a stream stays writable after its peer ended. Default true, other than in node:net. */
+  readonly allowHalfOpen?: boolean
+  /** Bounds of memory, and the timeouts and buffers of connections. */
+  readonly limits?: UtpLimits
+  readonly logger?: Logger
+}
+
+export interface UtpConnectOptions {
+  /** Gives up connecting; {@link UtpServer.connect} then throws its reason. */
+  readonly signal?: AbortSignal
+  /** Milliseconds; default 15,000. */
+  readonly timeout?: number
+}
+
+/**
+ * uTP on one UDP port, both ways: incoming connections and {@link connect} share it, and whatever else speaks there
+ * (STUN, hole punching) attaches itself to the {@link endpoint} between `start` and `stop`.
+ */
+export class UtpServer {
+  readonly #options: UtpServerOptions
+  readonly #logger: Logger
+  /** Bounded by `limits.maxConnections`. */
+  readonly #connections = new Map<number, UtpStream>()
+  #nextId = 1
+  #onEmpty: () => void = () => undefined
+  #running: Running | undefined
+  /** start and stop run one after the other, in the order they were called. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(options: UtpServerOptions = {}) {
+    this.#options = options
+    this.#logger = options.logger ?? silentLogger
+  }
+
+  /**
+   * Binds the port. Returns at once when it is bound already; waits for a stop under way first.
+   *
+   * @throws {SystemError} `ERR_NATWORK_SOCKET_…`: the port cannot be had; nothing is open then.
+   */
+  start(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.#inTurn(() => this.#start(options.signal))
+  }
+
+  /**
+   * Ends every connection in order: what was written still arrives. After `timeout` ms (default 5,000), or when the
+   * peer has everything but does not end its own side, it is reset and closes without `'end'`. Then closes the port. Never throws; a second
+   * call waits for the first.
+   */
+  stop(options: { readonly timeout?: number } = {}): Promise<void> {
+    return this.#inTurn(() => this.#stop(options.timeout ?? 5_000))
+  }
+
+  /**
+   * The bound port, for whatever else speaks on it.
+   *
+   * @throws {UsageError} `ERR_NATWORK_UTP_NOT_STARTED`
+   */
+  get endpoint(): UdpEndpoint {
+    if (this.#running === undefined) throw notStartedError()
+    return this.#running.endpoint
+  }
+
+  /** What was bound. @throws {UsageError} `ERR_NATWORK_UTP_NOT_STARTED` */
+  get address(): SocketAddress {
+    return this.endpoint.address
+  }
+
+  /** Of all connections together. @throws {UsageError} `ERR_NATWORK_UTP_NOT_STARTED` */
+  get stats(): UtpMachineStats {
+    if (this.#running === undefined) throw notStartedError()
+    return this.#running.machine.stats
+  }
+
+  /** Every connection from its birth until its last datagram, by {@link UtpStream.id}. */
+  get connections(): ReadonlyMap<number, UtpStream> {
+    return this.#connections
+  }
+
+  /**
+   * Opens a connection; resolves when the peer has answered.
+   *
+   * @throws {PeerError} `ERR_NATWORK_UTP_REFUSED`, `ERR_NATWORK_UTP_CONNECT_TIMEOUT`
+   * @throws {UsageError} `ERR_NATWORK_UTP_NOT_STARTED`; `ERR_NATWORK_UTP_ADDRESS` for a name instead of an address;
+   * `ERR_NATWORK_UTP_LIMIT` when there are as many connections as the limits allow.
+   * @throws the signal's reason.
+   */
+  async connect(address: SocketAddress, options: UtpConnectOptions = {}): Promise<UtpStream> {
+    const { signal, timeout } = options
+    signal?.throwIfAborted()
+    if (isIP(address.address) === 0) throw addressError(address)
+    const running = this.#running
+    if (running === undefined) throw notStartedError()
+    const { endpoint, machine } = running
+    const connection = machine.connect(
+      endpoint.now(),
+      endpoint.path(address),
+      timeout === undefined ? {} : { connectTimeout: timeout * MILLISECOND },
+    )
+    const stream = this.#track(running, connection, 'connecting')
+    running.wake()
+    return connected(stream, signal)
+  }
+
+  #inTurn(step: () => Promise<void>): Promise<void> {
+    const result = this.#turn.then(step)
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+
+  async #start(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#running !== undefined) return
+    const { host = '0.0.0.0', port = 1315, limits = {}, onConnection } = this.#options
+    const endpoint = await UdpEndpoint.bind({
+      host,
+      port,
+      logger: this.#logger,
+      ...(signal !== undefined && { signal }),
+    })
+    let machine: UtpMachine
+    try {
+      // A window larger than what waits in the kernel between two turns of our loop only invites loss.
+      const receiveBuffer = Math.min(Math.max(endpoint.recvBufferSize, MIN_WINDOW), MAX_WINDOW)
+      machine = new UtpMachine({
+        accept: onConnection !== undefined,
+        ...limits,
+        connection: { receiveBuffer, ...limits.connection },
+        rng: systemRng,
+      })
+    } catch (error) {
+      await endpoint.close()
+      throw error
+    }
+    const running: Running = {
+      endpoint,
+      machine,
+      attachment: endpoint.attach(machine, (event) => {
+        this.#onEvent(running, event)
+      }),
+      streams: new Map(),
+      now: () => endpoint.now(),
+      wake: () => {
+        running.attachment.wake()
+      },
+    }
+    this.#running = running
+    this.#logger.info('uTP server started', { address: formatAddress(endpoint.address) })
+  }
+
+  async #stop(timeout: number): Promise<void> {
+    const running = this.#running
+    if (running === undefined) return
+    this.#running = undefined
+    for (const stream of this.#connections.values()) stream.finish(stoppedError())
+    await this.#allClosed(timeout)
+    for (const stream of this.#connections.values()) stream.abandon()
+    // What was reset is told to the peers in the drain that follows.
+    await new Promise(setImmediate)
+    await running.endpoint.close()
+    this.#connections.clear()
+    this.#logger.info('uTP server stopped', { address: formatAddress(running.endpoint.address) })
+  }
+
+  /** Resolves when no connection is left, or after `timeout` ms. */
+  #allClosed(timeout: number): Promise<void> {
+    if (this.#connections.size === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeout)
+      this.#onEmpty = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  #onEvent(running: Running, event: UtpEvent): void {
+    const { connection } = event
+    if (event.type === 'incoming') {
+      this.#onIncoming(running, connection)
+      return
+    }
+    const stream = running.streams.get(connection)
+    if (stream === undefined) return
+    switch (event.type) {
+      case 'connected':
+        stream.onConnected()
+        break
+      case 'readable':
+        stream.onReadable()
+        break
+      case 'writable':
+        stream.onWritable()
+        break
+      case 'ended':
+        stream.onEnded()
+        break
+      case 'closed':
+        running.streams.delete(connection)
+        this.#connections.delete(stream.id)
+        this.#logger.debug('uTP connection closed', { ...describe(stream), error: event.error?.code })
+        stream.onClosed(event.error)
+        if (this.#connections.size === 0) this.#onEmpty()
+    }
+  }
+
+  #onIncoming(running: Running, connection: UtpConnection): void {
+    const { onConnection } = this.#options
+    if (onConnection === undefined || running !== this.#running) {
+      connection.reset(running.now())
+      running.wake()
+      return
+    }
+    const stream = this.#track(running, connection, 'open')
+    this.#logger.debug('uTP connection from a peer', describe(stream))
+    onConnection(stream)
+  }
+
+  #track(running: Running, connection: UtpConnection, state: 'connecting' | 'open'): UtpStream {
+    const stream = new UtpStream(
+      this.#nextId++,
+      connection,
+      running,
+      state,
+      this.#options.allowHalfOpen ?? true,
+    )
+    running.streams.set(connection, stream)
+    this.#connections.set(stream.id, stream)
+    return stream
+  }
+}
+
+/** What exists between start and stop. */
+interface Running extends StreamHost {
+  readonly endpoint: UdpEndpoint
+  readonly machine: UtpMachine
+  readonly attachment: Attachment
+  /** Bounded by `limits.maxConnections`. */
+  readonly streams: Map<UtpConnection, UtpStream>
+}
+
+/** Bytes of one connection's receive window, whatever the kernel grants. */
+const MIN_WINDOW = 256 * 1024
+const MAX_WINDOW = 4 * 1024 * 1024
+
+function connected(stream: UtpStream, signal: AbortSignal | undefined): Promise<UtpStream> {
+  return new Promise((resolve, reject) => {
+    const settle = (): void => {
+      signal?.removeEventListener('abort', onAbort)
+      stream.off('connect', onConnect).off('error', onError)
+    }
+    const onConnect = (): void => {
+      settle()
+      resolve(stream)
+    }
+    const onError = (error: Error): void => {
+      settle()
+      reject(error)
+    }
+    const onAbort = (): void => {
+      // Whatever the reason is, it is what the caller gets; the stream is nobody's.
+      stream.off('error', onError).on('error', () => undefined)
+      stream.destroy()
+      settle()
+      const reason: unknown = signal?.reason
+      reject(reason instanceof Error ? reason : new Error(String(reason)))
+    }
+    stream.once('connect', onConnect).once('error', onError)
+    signal?.addEventListener('abort', onAbort)
+  })
+}
+
+function describe(stream: UtpStream): object {
+  return {
+    id: stream.id,
+    remote: formatAddress(stream.connection.path.remote),
+    bytesRead: stream.bytesRead,
+    bytesWritten: stream.bytesWritten,
+  }
+}
