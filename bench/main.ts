@@ -1,0 +1,124 @@
+// The runner: every link, every case, rounds in rotated order of the peers, each side in a process of its own.
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import { caseNames, type CaseName } from './case.ts'
+import { linkNames, loadLink, type LinkName, type OpenLink } from './link.ts'
+import { measure, type Sample } from './measure.ts'
+import { loadPeer, peerNames, type PeerName } from './peer.ts'
+import { checkRegressions } from './regressions.ts'
+import { printTables, type Result } from './report.ts'
+
+const usage = `Usage: npm run bench -- [options]
+
+  --quick            the short form of CI: natwork and udx-native, bulk and round trips; fails on a regression by ratio
+  --peers A,B        of ${peerNames.join(', ')}
+  --links A,B        of ${linkNames.join(', ')} (veth needs root)
+  --cases A,B        of ${caseNames.join(', ')}
+  --rounds N         default 3
+  --seconds S        of each measurement; default 2
+  --profile FOLDER   write a CPU profile of each process there
+  --json             print the results as JSON instead of tables
+`
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    peers: { type: 'string' },
+    links: { type: 'string' },
+    cases: { type: 'string' },
+    rounds: { type: 'string' },
+    seconds: { type: 'string' },
+    profile: { type: 'string' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+if (values.help) {
+  console.log(usage)
+  process.exit()
+}
+
+const quick = values.quick
+const peers = chosen('peers', peerNames, values.peers ?? (quick ? 'natwork,udx-native' : undefined))
+const links = chosen('links', linkNames, values.links)
+const cases = chosen('cases', caseNames, values.cases ?? (quick ? 'bulk,roundtrips' : undefined))
+const rounds = positive('rounds', values.rounds ?? '3')
+const duration = positive('seconds', values.seconds ?? (quick ? '1' : '2')) * 1_000
+const options = { warmUp: quick ? 400 : 700, duration, profile: values.profile }
+
+let open: OpenLink | undefined
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    open?.close()
+    process.exit(1)
+  })
+}
+
+const results: Result[] = []
+for (const linkName of links) results.push(...(await overLink(linkName)))
+if (values.json) {
+  console.log(JSON.stringify({ node: process.version, cpus: availableParallelism(), results }, undefined, 2))
+} else {
+  printTables(results)
+}
+if (quick && !checkRegressions(results)) process.exitCode = 1
+
+async function overLink(linkName: LinkName): Promise<Result[]> {
+  const link = await loadLink(linkName)
+  const missing = link.unavailable()
+  if (missing !== undefined) {
+    console.error(`skipped ${link.name}: ${missing}`)
+    return []
+  }
+  open = link.open()
+  try {
+    const found: Result[] = []
+    for (const caseName of cases)
+      found.push(...(await oneCase(`${link.name} (TCP: ${open.tcp})`, open, caseName)))
+    return found
+  } finally {
+    open.close()
+    open = undefined
+  }
+}
+
+async function oneCase(link: string, on: OpenLink, caseName: CaseName): Promise<Result[]> {
+  const samples = new Map<PeerName, Sample[]>(peers.map((peer) => [peer, []]))
+  for (let round = 0; round < rounds; round++) {
+    for (const [at] of peers.entries()) {
+      const peer = peers[(at + round) % peers.length]
+      if (peer === undefined) continue
+      console.error(`${link}, round ${round + 1} of ${rounds}: ${caseName}, ${peer}`)
+      samples.get(peer)?.push(await measure(peer, caseName, on, options))
+    }
+  }
+  return Promise.all(
+    [...samples].map(async ([peer, all]) => ({
+      link,
+      case: caseName,
+      peer,
+      name: (await loadPeer(peer)).name,
+      samples: all,
+    })),
+  )
+}
+
+function chosen<T extends string>(what: string, all: readonly T[], list: string | undefined): readonly T[] {
+  if (list === undefined) return all
+  return list.split(',').map((name) => {
+    const found = all.find((one) => one === name)
+    if (found === undefined) fail(`--${what}: no "${name}"; there are ${all.join(', ')}`)
+    return found
+  })
+}
+
+function positive(what: string, text: string): number {
+  const value = Number(text)
+  if (!(value > 0)) fail(`--${what} must be a number above 0, not "${text}"`)
+  return value
+}
+
+function fail(text: string): never {
+  console.error(`bench: ${text}\n\n${usage}`)
+  process.exit(2)
+}

@@ -1,0 +1,23 @@
+import { connect, createServer, type AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import type { Peer } from '../peer.ts'
+
+/** The kernel's TCP by node:net: the yardstick. The link decides its congestion control. */
+export const peer: Peer = {
+  name: 'TCP (node:net)',
+
+  async listen(host, onStream) {
+    const server = createServer({ noDelay: true }, onStream)
+    server.listen(0, host)
+    await once(server, 'listening')
+    return { host, port: (server.address() as AddressInfo).port }
+  },
+
+  dialer(host) {
+    return Promise.resolve(async (to) => {
+      const socket = connect({ ...to, localAddress: host, noDelay: true })
+      await once(socket, 'connect')
+      return socket
+    })
+  },
+}

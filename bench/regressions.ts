@@ -1,0 +1,32 @@
+import { figure, type Result } from './report.ts'
+
+/**
+ * The marks of the short form: ratios to udx-native in the same run, never absolute figures, with room for a noisy
+ * machine. The full run shows where we really are.
+ */
+const marks = [
+  { case: 'bulk', title: 'MB/s', atLeast: 0.5 },
+  { case: 'bulk', title: 'CPU s/GB', atMost: 2.5 },
+  { case: 'roundtrips', title: 'round trips/s', atLeast: 0.4 },
+] as const
+
+/** Prints one line per mark; true when all hold. */
+export function checkRegressions(results: readonly Result[]): boolean {
+  let good = true
+  for (const link of new Set(results.map((result) => result.link))) {
+    for (const mark of marks) {
+      const of = (peer: string): number =>
+        figure(
+          results.find((one) => one.link === link && one.case === mark.case && one.peer === peer),
+          mark.title,
+        )
+      const ratio = of('natwork') / of('udx-native')
+      const holds = 'atLeast' in mark ? ratio >= mark.atLeast : ratio <= mark.atMost
+      const wanted = 'atLeast' in mark ? `≥ ${mark.atLeast}` : `≤ ${mark.atMost}`
+      const verdict = holds ? 'ok' : 'REGRESSION'
+      console.error(`${verdict}: ${link}, ${mark.title}: ${ratio.toFixed(2)} × udx-native (mark ${wanted})`)
+      good &&= holds
+    }
+  }
+  return good
+}
