@@ -8,7 +8,7 @@ const rooms = {
   utp: ['core', 'socket'],
   stun: ['core', 'socket'],
   sim: ['core'],
-  lab: ['core', 'sim'],
+  lab: ['core', 'socket', 'sim'],
   network: ['core', 'socket', 'utp', 'stun'],
   directory: ['core', 'network'],
   cli: ['core', 'socket', 'utp', 'stun', 'sim', 'lab', 'network', 'directory'],

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { Ability } from '../../sim/oracle.ts'
 
 /**
  * The adapter contract (docs/matrix.md): what the matrix knows of a program. An adapter is three commands, a helper on
@@ -14,6 +15,8 @@ export interface Adapter {
   readonly version: string
   /** Program and arguments, by role. */
   readonly commands: Readonly<Record<Role, readonly string[]>>
+  /** What the stack can do, for the comparison with theory; absent: no comparison. */
+  readonly abilities?: readonly Ability[]
 }
 
 export type Role = 'helper' | 'a' | 'b'

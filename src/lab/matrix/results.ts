@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { kindNames } from '../../sim/kinds.ts'
+import { ALL_ABILITIES } from '../../sim/oracle.ts'
 
 const kind = z.enum(kindNames)
 const bytes = z.number()
@@ -17,6 +18,7 @@ const headerSchema = z.object({
   timeoutMs: z.number(),
   /** One line each: natwork, Node.js, the kernel, the machine, the lab's delays. */
   environment: z.record(z.string(), z.string()),
+  abilities: z.array(z.enum(ALL_ABILITIES)).optional(),
 })
 
 const runSchema = z.object({

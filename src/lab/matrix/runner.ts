@@ -212,6 +212,7 @@ function headerOf(options: MatrixOptions): MatrixHeader {
     payload: PAYLOAD,
     timeoutMs,
     environment: { ...environment },
+    ...(adapter.abilities && { abilities: [...adapter.abilities] }),
   }
 }
 

@@ -3,17 +3,23 @@ import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
+import { ALL_ABILITIES, SIMPLE_PUNCH } from '../../sim/oracle.ts'
 import { LabUsageError } from '../errors.ts'
 import type { Adapter } from './contract.ts'
 
 /** The stacks that come with natwork, by name. */
 export const builtInStacks = {
+  reference: {
+    description:
+      'The plain UDP hole punch of the simulator on real sockets: one helper tells both the other’s address, both send. No relay, nothing clever.',
+    abilities: SIMPLE_PUNCH,
+  },
   hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.' },
   'node-datachannel': {
     description:
       'ICE as libdatachannel and libjuice do it (node-datachannel), with coturn for STUN and TURN over UDP.',
   },
-} as const satisfies Record<string, Pick<Adapter, 'description'>>
+} as const satisfies Record<string, Pick<Adapter, 'description' | 'abilities'>>
 
 /**
  * A stack that comes with natwork by its name, or an adapter file (JSON: `name`, `description`, `version`, and the
@@ -40,7 +46,7 @@ function builtIn(name: keyof typeof builtInStacks): Adapter {
   return {
     name,
     ...builtInStacks[name],
-    version: versionOf(name),
+    version: name === 'reference' ? ownVersion() : versionOf(name),
     commands: { helper: command, a: command, b: command },
   }
 }
@@ -53,6 +59,7 @@ const fileSchema = z.strictObject({
   helper: command,
   a: command,
   b: command,
+  abilities: z.array(z.enum(ALL_ABILITIES)).optional(),
 })
 
 async function fromFile(path: string): Promise<Adapter> {
@@ -73,11 +80,17 @@ async function fromFile(path: string): Promise<Adapter> {
     const [issue] = result.error.issues
     throw invalid(`the adapter ${path}: ${issue?.path.join('.') ?? ''} ${issue?.message ?? 'is not valid'}`)
   }
-  const { name, description, version, helper, a, b } = result.data
+  const { name, description, version, helper, a, b, abilities } = result.data
   // Words that begin with ./ or ../ are files beside the adapter's own.
   const located = (words: readonly string[]): string[] =>
     words.map((word) => (/^\.\.?\//.test(word) ? resolve(dirname(path), word) : word))
-  return { name, description, version, commands: { helper: located(helper), a: located(a), b: located(b) } }
+  return {
+    name,
+    description,
+    version,
+    commands: { helper: located(helper), a: located(a), b: located(b) },
+    ...(abilities && { abilities }),
+  }
 }
 
 /** natwork's. */

@@ -1,12 +1,10 @@
 import { kindNames, kinds, type KindName } from '../../sim/kinds.ts'
+import { directPathPossible, type Verdict as OracleVerdict } from '../../sim/oracle.ts'
 import type { Results, RunRecord } from './results.ts'
 import type { Verdict } from './verdict.ts'
 
-/** What theory says of one pair. */
-export interface Expectation {
-  readonly direct: boolean
-  readonly reason: string
-}
+/** What theory says of one pair, for a stack with its abilities. */
+export type Expectation = Pick<OracleVerdict, 'possible' | 'reason' | 'source'>
 
 export interface Times {
   readonly median: number
@@ -52,11 +50,9 @@ export interface StackSummary {
   readonly totals: Totals
 }
 
-/** Sums up one stack's results. `expect` is the oracle for it, if there is one. */
-export function summarize(
-  results: Results,
-  expect?: (a: KindName, b: KindName) => Expectation,
-): StackSummary {
+/** Sums up one stack's results, beside what the oracle says where the stack's abilities are known. */
+export function summarize(results: Results): StackSummary {
+  const { abilities } = results.header
   const byPair = new Map<string, RunRecord[]>()
   for (const run of results.runs) {
     const key = `${run.a} ${run.b}`
@@ -67,7 +63,9 @@ export function summarize(
   const seen = new Set(results.runs.flatMap(({ a, b }) => [a, b]))
   const ordered = kindNames.filter((kind) => seen.has(kind)).sort((x, y) => groupIndex(x) - groupIndex(y))
   const cells = ordered.flatMap((a) =>
-    ordered.map((b) => cellOf(a, b, byPair.get(`${a} ${b}`) ?? [], expect?.(a, b))),
+    ordered.map((b) =>
+      cellOf(a, b, byPair.get(`${a} ${b}`) ?? [], abilities && directPathPossible(a, b, abilities)),
+    ),
   )
   return { results, kinds: ordered, cells, totals: totalsOf(cells) }
 }

@@ -68,7 +68,7 @@ test('times are short in cells', () => {
 })
 
 test('the page says it all without a script, and needs nothing from outside', () => {
-  const page = pageOf([summarize(small, (a) => ({ direct: a === 'none', reason: 'because' }))])
+  const page = pageOf([summarize({ ...small, header: { ...header, abilities: ['punch'] } })])
   assert.match(page, /<h1>fake: <strong>1<\/strong> of 3 cells direct<\/h1>/)
   assert.match(page, /aria-label="none → none: direct 3\/3, median 200 ms, p95 300 ms"/)
   assert.match(
@@ -108,7 +108,7 @@ test('whatever a program prints stays text', () => {
     header: { ...header, stack: evil, description: evil, stackVersion: evil, environment: { [evil]: evil } },
     runs: [run],
   }
-  const page = pageOf([summarize(results, () => ({ direct: true, reason: evil })), summarize(small)])
+  const page = pageOf([summarize(results), summarize(small)])
   assert.doesNotMatch(page, /<img/)
   // Every element that was opened as a script is one of ours.
   const scripts = [...page.matchAll(/<script([^>]*)>/g)].map(([, attributes]) => attributes ?? '')

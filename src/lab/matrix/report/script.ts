@@ -98,7 +98,7 @@ function facts({ a, b, counts, expectation, runs }) {
     ['A, ' + a, kinds[a].summary + ' (' + kinds[a].behaviour + ')'],
     ['B, ' + b, kinds[b].summary + ' (' + kinds[b].behaviour + ')'],
     ['Runs', runs.length + ': ' + direct + ' direct, ' + relayed + ' relayed, ' + failed + ' failed'],
-    ...(expectation ? [['Theory', (expectation.direct ? 'a direct path exists: ' : 'no direct path: ') + expectation.reason]] : []),
+    ...(expectation ? [['Theory', (expectation.possible ? 'a direct path exists. ' : 'no direct path. ') + expectation.reason + ' (' + expectation.source + ')']] : []),
   ]
 }
 

@@ -30,7 +30,7 @@ export function cellText(cell: Cell): string {
 /** Where runs and theory part: `below` is a direct path not found, `beyond` one that should not exist. */
 export function theoryOf(cell: Cell): 'below' | 'beyond' | undefined {
   if (!cell.expectation || cell.state === 'missing') return undefined
-  if (cell.expectation.direct) return cell.counts.direct < cell.runs.length ? 'below' : undefined
+  if (cell.expectation.possible) return cell.counts.direct < cell.runs.length ? 'below' : undefined
   return cell.counts.direct > 0 ? 'beyond' : undefined
 }
 
