@@ -53,6 +53,7 @@ export class Side {
   reading = true
   readonly path: Path
   readonly name: 'a' | 'b'
+  readonly #seen = new Set<string>()
 
   constructor(name: 'a' | 'b', path: Path, options: UtpMachineOptions) {
     this.name = name
@@ -68,6 +69,16 @@ export class Side {
     return this.events
       .filter((event) => connection === undefined || event.connection === connection)
       .map((event) => event.type)
+  }
+
+  /** Cheap enough to be asked after every step. */
+  had(type: UtpEvent['type']): boolean {
+    return this.#seen.has(type)
+  }
+
+  note(event: UtpEvent): void {
+    this.events.push(event)
+    this.#seen.add(event.type)
   }
 
   last(type: UtpEvent['type']): UtpEvent {
@@ -92,6 +103,8 @@ export class Pair {
   readonly b: Side
   wire: Wire
   sent: { from: 'a' | 'b'; at: number; bytes: Uint8Array; to: Path }[] = []
+  /** Whether `sent` is kept. */
+  keepSent = true
   #air: InAir[] = []
   #order = 0
   onEvent: (side: Side, event: UtpEvent) => void = () => undefined
@@ -117,7 +130,7 @@ export class Pair {
   /** Connects a to b, waits until both know it, and returns both ends. */
   connected(options?: Parameters<UtpMachine['connect']>[2]): [UtpConnection, UtpConnection] {
     const ours = this.a.machine.connect(this.now, this.b.path, options)
-    this.run(() => this.b.types().includes('incoming'))
+    this.run(() => this.b.had('incoming'))
     return [ours, this.b.last('incoming').connection]
   }
 
@@ -190,7 +203,7 @@ export class Pair {
     ) {
       any = true
       const bytes = out.data.slice()
-      this.sent.push({ from: side.name, at: this.now, bytes, to: out.path })
+      if (this.keepSent) this.sent.push({ from: side.name, at: this.now, bytes, to: out.path })
       const delays = this.wire.fate?.(side.name, bytes, this.now) ?? [this.wire.delay]
       for (const delay of delays) {
         this.#air.push({
@@ -205,7 +218,7 @@ export class Pair {
     }
     for (let event = side.machine.pollEvent(); event !== undefined; event = side.machine.pollEvent()) {
       any = true
-      side.events.push(event)
+      side.note(event)
       if (event.type === 'readable' && side.reading) side.read(this.now, event.connection)
       this.onEvent(side, event)
     }
