@@ -29,9 +29,9 @@ export class LossDetector {
   readonly #rtt: RttEstimator
   #recoveryEnd = 0
   #recoverySince: Micros = 0
-  /** Of the packet sent last among those delivered: RACK.xmit_ts, RACK.end_seq, RACK.rtt. */
-  #newestSentAt: Micros = -1
-  #newestSequence = 0
+  /** Of the packet sent last among those delivered: RACK.xmit_ts and RACK.end_seq in one, RACK.rtt. */
+  #anyYet = false
+  #newestOrder = 0
   #newestRtt: Micros = 0
   /** The highest sequence number delivered. */
   #furthest = 0
@@ -85,9 +85,10 @@ export class LossDetector {
     if (sequenceDistance(sequence, this.#furthest) > 0) this.#furthest = sequence
     // RFC 8985 §6.2 step 2: the ack of a packet sent again may be for its first copy.
     if (!once && rtt < this.#rtt.min) return
-    if (isAfter(sentAt, sequence, this.#newestSentAt, this.#newestSequence)) {
-      this.#newestSentAt = sentAt
-      this.#newestSequence = sequence
+    const order = ring.order(sequence)
+    if (!this.#anyYet || isAfter(order, this.#newestOrder)) {
+      this.#anyYet = true
+      this.#newestOrder = order
       this.#newestRtt = rtt
     }
   }
@@ -149,11 +150,12 @@ export class LossDetector {
   /** @returns when the next packet would be lost; Infinity when none is suspected. */
   detect(now: Micros): Micros {
     const ring = this.#ring
+    if (!this.#anyYet) return Infinity
     const window = this.#reorderWindow()
     let sequence = ring.oldestSent
     while (sequence >= 0) {
       const sentAt = ring.sentAt(sequence)
-      if (!isAfter(this.#newestSentAt, this.#newestSequence, sentAt, sequence)) return Infinity
+      if (!isAfter(this.#newestOrder, ring.order(sequence))) return Infinity
       if (sequenceDistance(sequence, this.#horizon) > 0) return Infinity
       const deadline = sentAt + this.#newestRtt + window
       if (deadline > now) return deadline
@@ -180,7 +182,7 @@ export class LossDetector {
 
   reset(): void {
     this.recovering = false
-    this.#newestSentAt = -1
+    this.#anyYet = false
     this.#reorderingSeen = false
     this.#reorderFactor = 1
     this.#duplicates = 0
@@ -204,6 +206,6 @@ export class LossDetector {
   }
 }
 
-function isAfter(aSentAt: Micros, a: number, bSentAt: Micros, b: number): boolean {
-  return aSentAt > bSentAt || (aSentAt === bSentAt && sequenceDistance(a, b) > 0)
+function isAfter(a: number, b: number): boolean {
+  return ((a - b) | 0) > 0
 }

@@ -14,6 +14,7 @@ const STATE = 1
 const SENT_TIMES = 2
 const NEXT = 3
 const PREVIOUS = 4
+const ORDER = 5
 const STRIDE = 8
 
 /**
@@ -41,6 +42,8 @@ export class SendRing {
   newestSent = NONE
   firstLost = NONE
   #lastLost = NONE
+  /** Counts transmissions; wraps at 32 bits. */
+  #transmissions = 0
   #mask = -1
   #sentAt = new Float64Array(0)
   #meta = new Int32Array(0)
@@ -98,6 +101,11 @@ export class SendRing {
 
   sentTimes(sequence: number): number {
     return this.#meta[(sequence & this.#mask) * STRIDE + SENT_TIMES] as number
+  }
+
+  /** The place of its last transmission among all: many share a microsecond. Compare by 32-bit difference. */
+  order(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + ORDER] as number
   }
 
   /** The packet sent next after `sequence`, among those in flight; −1 at the end. */
@@ -158,6 +166,7 @@ export class SendRing {
   #fly(sequence: number): void {
     const at = (sequence & this.#mask) * STRIDE
     this.#meta[at + STATE] = IN_FLIGHT
+    this.#meta[at + ORDER] = this.#transmissions = (this.#transmissions + 1) | 0
     this.#meta[at + NEXT] = NONE
     this.#meta[at + PREVIOUS] = this.newestSent
     if (this.newestSent === NONE) this.oldestSent = sequence

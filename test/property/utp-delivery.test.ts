@@ -11,9 +11,9 @@ import { seededRng } from '../unit/utp/harness.ts'
  */
 test('any interleaving of loss, duplication and reordering delivers exactly what was written', () => {
   const fate = fc.oneof(
-    { weight: 6, arbitrary: fc.constant([10_000]) },
-    { weight: 2, arbitrary: fc.constant([]) },
-    { weight: 1, arbitrary: fc.constant([10_000, 10_000]) },
+    { weight: 6, arbitrary: fc.constant<number[]>([10_000]) },
+    { weight: 2, arbitrary: fc.constant<number[]>([]) },
+    { weight: 1, arbitrary: fc.constant<number[]>([10_000, 10_000]) },
     { weight: 1, arbitrary: fc.array(fc.integer({ min: 1, max: 200_000 }), { minLength: 1, maxLength: 3 }) },
   )
   fc.assert(

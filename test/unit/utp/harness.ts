@@ -40,7 +40,6 @@ interface InAir {
   at: number
   order: number
   to: Side
-  from: Side
   bytes: Uint8Array
   path: Path
 }
@@ -107,6 +106,8 @@ export class Pair {
   keepSent = true
   #air: InAir[] = []
   #order = 0
+  /** The path by which `to` sees what `from` sends on `path`; undefined when that leads nowhere. */
+  route: (from: Side, path: Path) => Path | undefined = (from) => from.path
   onEvent: (side: Side, event: UtpEvent) => void = () => undefined
 
   constructor(
@@ -204,16 +205,11 @@ export class Pair {
       any = true
       const bytes = out.data.slice()
       if (this.keepSent) this.sent.push({ from: side.name, at: this.now, bytes, to: out.path })
+      const path = this.route(side, out.path)
+      if (path === undefined) continue
       const delays = this.wire.fate?.(side.name, bytes, this.now) ?? [this.wire.delay]
       for (const delay of delays) {
-        this.#air.push({
-          at: this.now + delay,
-          order: this.#order++,
-          to: other,
-          from: side,
-          bytes,
-          path: side.path,
-        })
+        this.#air.push({ at: this.now + delay, order: this.#order++, to: other, bytes, path })
       }
     }
     for (let event = side.machine.pollEvent(); event !== undefined; event = side.machine.pollEvent()) {
