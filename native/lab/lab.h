@@ -11,12 +11,18 @@ int sysctl_main(int argc, char **argv);
 int path_main(int argc, char **argv);
 int agent_main(int argc, char **argv);
 int capture_main(int argc, char **argv);
+int nat64_main(int argc, char **argv);
+int dns64_main(int argc, char **argv);
 
 // Prints "natwork-lab: WHAT: REASON" (strerror of errno when it is not 0) and ends the process with status 1.
 _Noreturn void die(const char *what, ...) __attribute__((format(printf, 1, 2)));
 
 // Enters the network namespace that `ip netns` knows by this name; "-" stays where it is. -1 with errno.
 int enter_netns(const char *name);
+
+// Makes an interface of this namespace send whole packets with whole checksums, as on a wire: for those of us who read
+// the other end of its veth pair. Gives its MAC address. -1 with errno.
+int offloads_off(const char *interface, uint8_t *mac);
 
 // Microseconds on a clock that never goes back.
 int64_t now_us(void);

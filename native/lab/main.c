@@ -7,6 +7,7 @@ static const struct {
 } jobs[] = {
     {"keeper", keeper_main}, {"exec", exec_main},   {"in", in_main},           {"sysctl", sysctl_main},
     {"path", path_main},     {"agent", agent_main}, {"capture", capture_main},
+    {"nat64", nat64_main},   {"dns64", dns64_main},
 };
 
 int main(int argc, char **argv) {

@@ -8,16 +8,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/ethtool.h>
 #include <linux/if_packet.h>
-#include <linux/sockios.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -334,23 +331,12 @@ static int find_port(const char *name) {
   return -1;
 }
 
-// Super-packets and unfinished checksums must not reach us: we are the wire.
-static int offloads_off(const char *netns, const char *interface, uint8_t *mac) {
+// In the host's namespace, and back.
+static int prepare_peer(const char *netns, const char *interface, uint8_t *mac) {
   int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   if (own < 0 || enter_netns(netns) < 0) return -1;
-  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  struct ifreq request = {0};
-  snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
-  int result = fd < 0 ? -1 : ioctl(fd, SIOCGIFHWADDR, &request);
-  if (result == 0) memcpy(mac, request.ifr_hwaddr.sa_data, 6);
-  const uint32_t off[] = {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM};
-  for (size_t i = 0; result == 0 && i < sizeof off / sizeof *off; i++) {
-    struct ethtool_value value = {.cmd = off[i], .data = 0};
-    request.ifr_data = (char *)&value;
-    result = ioctl(fd, SIOCETHTOOL, &request);
-  }
+  int result = offloads_off(interface, mac);
   int reason = errno;
-  if (fd >= 0) close(fd);
   if (setns(own, CLONE_NEWNET) < 0) die("return to own namespace");
   close(own);
   errno = reason;
@@ -390,7 +376,7 @@ static const char *add_port(char **words, int count) { // port NAME SEGMENT INTE
   static const uint8_t own_mac[6] = {2, 0, 0, 0, 0, 1}; // the neighbour that every attached host has configured
   memcpy(port->header + 6, own_mac, 6);
   port->fd = -1;
-  if (offloads_off(words[4], words[5], port->header) < 0 || (port->fd = open_wire(words[3])) < 0) {
+  if (prepare_peer(words[4], words[5], port->header) < 0 || (port->fd = open_wire(words[3])) < 0) {
     free(port);
     return strerror(errno);
   }

@@ -2,10 +2,15 @@
 #include "lab.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,4 +86,22 @@ int split(char *line, char **words, int max) {
     words[count++] = word;
   }
   return count;
+}
+
+int offloads_off(const char *interface, uint8_t *mac) {
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  struct ifreq request = {0};
+  snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
+  int result = fd < 0 ? -1 : ioctl(fd, SIOCGIFHWADDR, &request);
+  if (result == 0) memcpy(mac, request.ifr_hwaddr.sa_data, 6);
+  const uint32_t off[] = {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM};
+  for (size_t i = 0; result == 0 && i < sizeof off / sizeof *off; i++) {
+    struct ethtool_value value = {.cmd = off[i], .data = 0};
+    request.ifr_data = (char *)&value;
+    result = ioctl(fd, SIOCETHTOOL, &request);
+  }
+  int reason = errno;
+  if (fd >= 0) close(fd);
+  errno = reason;
+  return result;
 }

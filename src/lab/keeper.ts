@@ -70,7 +70,12 @@ export class Keeper {
   }
 
   /** Runs a program to its end with `input` as its standard input. */
-  async run(host: string, program: string, args: readonly string[], input = ''): Promise<ProgramOutput> {
+  async run(
+    host: string,
+    program: string,
+    args: readonly string[],
+    input: string | Buffer = '',
+  ): Promise<ProgramOutput> {
     const child = this.spawn(host, program, args, { stdio: 'pipe' }) as PipedProcess
     const output = collect(child)
     child.stdin.on('error', () => undefined) // it ended without reading all: its exit status tells
@@ -89,7 +94,8 @@ export class Keeper {
       (child) =>
         new Promise<void>((resolve) => {
           if (child.exitCode !== null || child.signalCode !== null) resolve()
-          else child.once('close', () => resolve())
+          // Not 'close': that waits for somebody to read what the program said.
+          else child.once('exit', () => resolve())
         }),
     )
     this.#process.stdin?.end()

@@ -16,6 +16,7 @@ import {
 } from './plan.ts'
 import { routerRules } from './rules.ts'
 import { addressLine, setupScript } from './script.ts'
+import { Services, servicePrograms } from './services.ts'
 import { parseTopology, type PathParameters, type Topology } from './topology.ts'
 
 export interface LabOptions {
@@ -67,6 +68,7 @@ export class Lab implements AsyncDisposable {
   readonly #plan: Plan
   readonly #keeper: Keeper
   readonly #emulator: Emulator
+  readonly #services: Services
   #serial = 0
   #closed = false
 
@@ -76,6 +78,7 @@ export class Lab implements AsyncDisposable {
     this.#plan = plan
     this.#keeper = keeper
     this.#emulator = new Emulator(keeper)
+    this.#services = new Services(keeper, plan)
   }
 
   /**
@@ -89,7 +92,7 @@ export class Lab implements AsyncDisposable {
     signal?.throwIfAborted()
     const plan = planTopology(parseTopology(topology))
     const helper = await helperProgram()
-    requirePrograms(['sh', 'ip', 'nft', 'conntrack'])
+    requirePrograms(['sh', 'ip', 'nft', 'conntrack', ...servicePrograms(plan)])
     const name = options.name ?? `lab-${process.pid}-${(labs += 1)}`
     const keeper = await Keeper.start(helper, name)
     try {
@@ -97,7 +100,7 @@ export class Lab implements AsyncDisposable {
       signal?.throwIfAborted()
       if (setup.code !== 0) throw setupFailed(setup.stderr.trim().split('\n')[0] ?? 'no reason given')
       const lab = new Lab(topology, name, plan, keeper)
-      await lab.#emulator.attach(plan)
+      await Promise.all([lab.#emulator.attach(plan), lab.#services.start()])
       signal?.throwIfAborted()
       signal?.addEventListener('abort', () => void lab.close(), { once: true })
       return lab
@@ -152,6 +155,14 @@ export class Lab implements AsyncDisposable {
     return collect(child as PipedProcess)
   }
 
+  /**
+   * Starts one of the helper's own jobs, outside of every host.
+   * @internal
+   */
+  helper(job: string): PipedProcess {
+    return this.#keeper.spawn('-', this.#keeper.helper, [job], { stdio: 'pipe' }) as PipedProcess
+  }
+
   /** Writes every packet that a host (or `core`) sends or gets to a pcap file, from the moment this resolves. */
   async capture(host: string, file: string): Promise<Capture> {
     if (host !== 'core') this.#node(host)
@@ -164,6 +175,7 @@ export class Lab implements AsyncDisposable {
       child.stderr?.once('data', resolve)
       ended.then(() => reject(setupFailed(`no capture in ${host}`)), reject)
     })
+    child.stderr?.resume()
     await output.close()
     return {
       stop: async () => {
@@ -299,6 +311,7 @@ export class Lab implements AsyncDisposable {
   async #loadRules(router: RouterNode): Promise<void> {
     await this.#must(router.name, 'nft', ['-f', '-'], routerRules(router))
     await this.#must(router.name, 'conntrack', ['-F'])
+    await this.#services.restart(router)
   }
 
   async #rewire(wire: Attachment, old: string, address: string): Promise<void> {
@@ -361,6 +374,7 @@ const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   nft: 'nftables',
   conntrack: 'conntrack',
+  miniupnpd: 'miniupnpd-nftables',
 }
 
 function requirePrograms(names: readonly string[]): void {

@@ -21,9 +21,13 @@ export function routerRules(router: Router): string {
   const filtering = spec.netfilter ?? { source: 'none', input: 'drop', forward: 'established' }
   return [
     // Also when loaded a second time; blocks and losses that a test set have tables of their own and stay.
-    ...['ip nat', 'inet filter'].flatMap((table) => [`add table ${table}`, `delete table ${table}`]),
+    ...['ip nat', 'inet filter', 'inet miniupnpd'].flatMap((table) => [
+      `add table ${table}`,
+      `delete table ${table}`,
+    ]),
     ...(spec.netfilter ? netfilterNat(router, spec.netfilter) : behaviourNat(router)),
     ...filterTable(spec, filtering),
+    ...(spec.portMapping ? PORT_MAPPING_TABLE : []),
     '',
   ].join('\n')
 }
@@ -89,12 +93,19 @@ function behaviourNat(router: Router): string[] {
   const remoteType = depends ? ' . ipv4_addr' : ''
   const preserving = behaviour.ports === 'preserving'
   const learn = (client: string): string[] => [
-    `update @inside { udp sport : ${client} }`,
-    ...(depends === undefined ? [] : [`update @mapped { ${client}${depends} : ip saddr . udp sport }`]),
+    `meta l4proto udp update @inside { udp sport : ${client} }`,
+    ...(depends === undefined
+      ? []
+      : [`meta l4proto udp update @mapped { ${client}${depends} : ip saddr . udp sport }`]),
     ...(preserving
-      ? [`update @held { udp sport . ${client.split(' . ')[0] ?? ''} }`, 'update @taken { udp sport }']
+      ? [
+          `meta l4proto udp update @held { udp sport . ${client.split(' . ')[0] ?? ''} }`,
+          'meta l4proto udp update @taken { udp sport }',
+        ]
       : []),
-    ...(behaviour.filtering === 'address-dependent' ? ['update @contacted { ip daddr . udp sport }'] : []),
+    ...(behaviour.filtering === 'address-dependent'
+      ? ['meta l4proto udp update @contacted { ip daddr . udp sport }']
+      : []),
   ]
   return [
     'table ip nat {',
@@ -122,7 +133,9 @@ function behaviourNat(router: Router): string[] {
     ...(behaviour.hairpin === 'external-source' ? ['    oifname "lan0" ct status dnat jump translate'] : []),
     '  }',
     '  chain translate {',
-    ...(depends === undefined ? [] : [`    snat ip to ip saddr . udp sport${depends} map @mapped`]),
+    ...(depends === undefined
+      ? []
+      : [`    meta l4proto udp snat ip to ip saddr . udp sport${depends} map @mapped`]),
     ...allocation(behaviour, external, router.customers).map(indent),
     '  }',
     '  chain record {',
@@ -163,10 +176,8 @@ function allocation(behaviour: Behaviour, external: string, customers: readonly 
         `udp sport @taken ${anyPort}`,
         `meta l4proto udp snat to ${external}`,
       ]
-    case 'sequential': {
-      const count = LAST_PORT - FIRST_PORT + 1
-      return [`meta l4proto udp snat to ${external}:numgen inc mod ${count} offset ${FIRST_PORT}`]
-    }
+    case 'sequential':
+      return [`meta l4proto udp snat to ${external}:numgen inc mod ${SEQUENCE} map { ${sequence()} }`]
     case 'block':
       return customers.map((customer, i) => {
         const first = PORT_BLOCK * (1 + ((i + FIRST_BLOCK) % BLOCKS))
@@ -175,6 +186,15 @@ function allocation(behaviour: Behaviour, external: string, customers: readonly 
     case 'random':
       return [`meta l4proto udp ${anyPort}`]
   }
+}
+
+/** Ports that the sequential NAT goes through before it begins again. */
+const SEQUENCE = 4096
+const SEQUENCE_START = 16384
+
+/** nft gives `numgen`'s number to NAT in the machine's byte order, not as a port: a map makes ports of it. */
+function sequence(): string {
+  return Array.from({ length: SEQUENCE }, (_, i) => `${i} : ${SEQUENCE_START + i}`).join(', ')
 }
 
 const BLOCKS = 63
@@ -217,6 +237,17 @@ const EGRESS: Readonly<Record<RouterSpec['egress'], readonly string[]>> = {
     'iifname "lan0" @ih,0,8 0x00-0xff drop',
   ],
 }
+
+/** Where miniupnpd adds its rules; what it forwards has been through `dnat`, which the filter lets in. */
+const PORT_MAPPING_TABLE = [
+  'table inet miniupnpd {',
+  '  chain miniupnpd { }',
+  '  chain prerouting_miniupnpd { }',
+  '  chain postrouting_miniupnpd { }',
+  '  chain prerouting { type nat hook prerouting priority -101; jump prerouting_miniupnpd; }',
+  '  chain postrouting { type nat hook postrouting priority 99; jump postrouting_miniupnpd; }',
+  '}',
+]
 
 function indent(line: string): string {
   return `    ${line}`

@@ -1,5 +1,10 @@
 import { NEXT_HOP, type Attachment, type ClientNode, type Node, type Plan, type RouterNode } from './plan.ts'
-import { routerRules, routerSysctls } from './rules.ts'
+import { NAT64_PREFIX } from '../sim/kinds.ts'
+import { NAT64_POOL, routerRules, routerSysctls } from './rules.ts'
+
+/** The two ends of the veth pair between a NAT64 router and its translator: the translator's, the router's. */
+export const TRANSLATOR = 'nat64x'
+export const TRANSLATOR_PEER = 'nat64'
 
 /** The emulator's address on the wire: a neighbour everybody has configured, so that nobody asks. */
 const EMULATOR_MAC = '02:00:00:00:00:01'
@@ -29,6 +34,7 @@ export function setupScript(plan: Plan, helper: string): string {
     ...nodes
       .filter((node) => node.role === 'router')
       .map((node) => heredoc(`"$H" in ${node.name} nft -f -`, [routerRules(node)])),
+    ...nodes.flatMap(files),
     '',
   ].join('\n')
 }
@@ -88,7 +94,12 @@ function configuration(node: Node, plan: Plan): string[] {
   const own = plan.attachments.filter((at) => at.node === node.name)
   const inward =
     node.role === 'router' ? routerLan(node, plan) : node.role === 'client' ? clientLan(node) : []
-  return ['link set lo up', ...inward, ...own.flatMap(attached)]
+  return [
+    'link set lo up',
+    ...inward,
+    ...own.flatMap(attached),
+    ...(node.role === 'router' ? translatorLink(node) : []),
+  ]
 }
 
 function attached(at: Attachment): string[] {
@@ -127,6 +138,52 @@ function routerLan(node: RouterNode, plan: Plan): string[] {
     ...(node.spec.isolated ? ports.map(({ name }) => `link set ${name} type bridge_slave isolated on`) : []),
   ]
 }
+
+/** A veth pair whose far end the translator reads; IPv4 comes out of the NAT's inside. */
+function translatorLink(node: RouterNode): string[] {
+  if (node.spec.translation !== 'nat64') return []
+  return [
+    `link add name ${TRANSLATOR_PEER} mtu 1600 type veth peer name ${TRANSLATOR} mtu 1600`,
+    `link set ${TRANSLATOR} up`,
+    `link set ${TRANSLATOR_PEER} up`,
+    ...([4, 6] as const).map(
+      (family) => `neigh add ${NEXT_HOP[family]} lladdr ${EMULATOR_MAC} dev ${TRANSLATOR_PEER} nud permanent`,
+    ),
+    `route add ${NAT64_PREFIX}/96 via ${NEXT_HOP[6]} dev ${TRANSLATOR_PEER} onlink`,
+    // IPv6 headers are 20 bytes longer: the router fragments before, or says so. (A fragment's are 8 more; that fits.)
+    `route add ${NAT64_POOL}.0/24 via ${NEXT_HOP[4]} dev ${TRANSLATOR_PEER} onlink mtu lock 1480`,
+  ]
+}
+
+/** What programs of a host read: its name server, its daemon's configuration. */
+function files(node: Node, _index: number, all: readonly Node[]): string[] {
+  const write = (name: string, lines: string[]): string =>
+    heredoc(`cat > /run/lab/${node.name}.${name}`, lines)
+  if (node.role === 'router' && node.spec.portMapping) return [write('miniupnpd.conf', MINIUPNPD)]
+  if (node.role !== 'client') return []
+  const router = all.find(({ name }) => name === node.router)
+  if (router?.role !== 'router' || router.spec.translation !== 'nat64') return []
+  return [write('resolv.conf', [`nameserver ${node.gateway[6]?.split('/')[0] ?? ''}`])]
+}
+
+/** Debian's miniupnpd as a home router sets it up. Its nft table is {@link PORT_MAPPING_TABLE}. */
+const MINIUPNPD = [
+  'ext_ifname=ext0',
+  'listening_ip=lan0',
+  'http_port=5000',
+  'enable_natpmp=yes',
+  'enable_upnp=yes',
+  'secure_mode=yes',
+  'system_uptime=yes',
+  'uuid=6e617477-6f72-4b6c-8162-000000000001',
+  'upnp_table_name=miniupnpd',
+  'upnp_nat_table_name=miniupnpd',
+  'upnp_forward_chain=miniupnpd',
+  'upnp_nat_chain=prerouting_miniupnpd',
+  'upnp_nat_postrouting_chain=postrouting_miniupnpd',
+  'allow 1024-65535 0.0.0.0/0 1024-65535',
+  'deny 0-65535 0.0.0.0/0 0-65535',
+]
 
 function clientLan(node: ClientNode): string[] {
   const lines = ['link set eth0 up']

@@ -105,7 +105,7 @@ const siteSchema = z.strictObject({
 // Network namespaces, interfaces and the emulator's ports carry these names.
 const nameSchema = z
   .string()
-  .regex(/^[a-z][a-z0-9]{0,15}$/, 'a name is 1–16 of a–z and 0–9 and begins with a letter')
+  .regex(/^[a-z][a-z0-9]{0,11}$/, 'a name is 1–12 of a–z and 0–9 and begins with a letter')
 const topologySchema = z.strictObject({
   hosts: z
     .record(
