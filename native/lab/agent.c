@@ -88,7 +88,8 @@ static int socket_in(const char *host, int family, int type) {
   if (setns(own_netns, CLONE_NEWNET) < 0) die("return to own namespace");
   errno = reason;
   if (fd < 0) return -1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  // Not for UDP: there it would give two sockets the same port.
+  if (type == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   return fd;
 }

@@ -83,8 +83,9 @@ async function mapsPorts(kind: Kind, view: View): Promise<boolean> {
 
 /** Of the router at the edge of the core. */
 function outerAddress(view: View): string {
-  const site = view.clients[0].replace(/\d+$/, '')
-  const routers = view.lab.hosts.filter(({ name, role }) => role === 'router' && name.startsWith(`${site}-`))
+  const routers = view.lab.hosts.filter(
+    ({ name, role }) => role === 'router' && name.startsWith(`${view.site}-`),
+  )
   return routers.at(0)?.addresses[0] ?? ''
 }
 

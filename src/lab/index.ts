@@ -13,3 +13,6 @@ export {
   type Topology,
 } from './topology.ts'
 export * from './matrix/index.ts'
+export type { Features } from './features.ts'
+export type { Observed } from './observe.ts'
+export { selfTest, type KindReport, type SelfTestOptions } from './self-test.ts'

@@ -8,6 +8,8 @@ import type { ObservedSocket, Observer, Received } from './observer.ts'
 export interface View {
   readonly lab: Lab
   readonly observer: Observer
+  /** The first client's site. */
+  readonly site: string
   /** Two hosts that share the outermost NAT. */
   readonly clients: readonly [string, string]
   readonly from: Outside

@@ -32,16 +32,16 @@ export function routerRules(router: Router): string {
   ].join('\n')
 }
 
-/** The kernel's UDP timeouts in a router, where they are not Linux's own (30 s unanswered, 120 s live). */
+/** A router's UDP timeouts, where they are not Linux's own. */
 export function routerSysctls({ netfilter, behaviour: { lifetime } }: RouterSpec): string[] {
-  if (!Number.isFinite(lifetime) || (netfilter !== undefined && lifetime === LINUX_LIFETIME)) return []
+  const own = Number.isFinite(lifetime) ? lifetime : undefined
+  const timeout = netfilter ? netfilter.timeout : own
+  const stream = netfilter ? netfilter.timeoutStream : own
   return [
-    `net/netfilter/nf_conntrack_udp_timeout=${lifetime}`,
-    `net/netfilter/nf_conntrack_udp_timeout_stream=${lifetime}`,
+    ...(timeout === undefined ? [] : [`net/netfilter/nf_conntrack_udp_timeout=${timeout}`]),
+    ...(stream === undefined ? [] : [`net/netfilter/nf_conntrack_udp_timeout_stream=${stream}`]),
   ]
 }
-
-const LINUX_LIFETIME = 30
 
 /**
  * The rule sets as people write them, line by line. `ROUTER_EXT` is `ext0`; AGENT_HOST, ROUTER_EXT_IP are the
@@ -167,7 +167,8 @@ function incoming(behaviour: Behaviour, external: string): string[] {
 
 /** The external port of a new mapping. */
 function allocation(behaviour: Behaviour, external: string, customers: readonly string[]): string[] {
-  const anyPort = `snat to ${external}:${FIRST_PORT}-${LAST_PORT} random`
+  const [first, last] = behaviour.portRange ?? [FIRST_PORT, LAST_PORT]
+  const anyPort = `snat to ${external}:${first}-${last} random`
   switch (behaviour.ports) {
     case 'preserving':
     case 'fixed':
@@ -177,24 +178,25 @@ function allocation(behaviour: Behaviour, external: string, customers: readonly 
         `meta l4proto udp snat to ${external}`,
       ]
     case 'sequential':
-      return [`meta l4proto udp snat to ${external}:numgen inc mod ${SEQUENCE} map { ${sequence()} }`]
+      return [sequential(external, behaviour.portRange ?? SEQUENCE, behaviour.step ?? 1)]
     case 'block':
       return customers.map((customer, i) => {
-        const first = PORT_BLOCK * (1 + ((i + FIRST_BLOCK) % BLOCKS))
-        return `meta l4proto udp ip saddr ${customer} snat to ${external}:${first}-${first + PORT_BLOCK - 1} random`
+        const start = PORT_BLOCK * (1 + ((i + FIRST_BLOCK) % BLOCKS))
+        return `meta l4proto udp ip saddr ${customer} snat to ${external}:${start}-${start + PORT_BLOCK - 1} random`
       })
     case 'random':
       return [`meta l4proto udp ${anyPort}`]
   }
 }
 
-/** Ports that the sequential NAT goes through before it begins again. */
-const SEQUENCE = 4096
-const SEQUENCE_START = 16384
+/** Where the sequential NAT begins, and begins again; every port of it is an element of an nft map. */
+const SEQUENCE = [16384, 20479] as const
 
-/** nft gives `numgen`'s number to NAT in the machine's byte order, not as a port: a map makes ports of it. */
-function sequence(): string {
-  return Array.from({ length: SEQUENCE }, (_, i) => `${i} : ${SEQUENCE_START + i}`).join(', ')
+/** nft gives `numgen`'s number to NAT in the machine's byte order, not as a port: the map makes ports of it. */
+function sequential(external: string, [first, last]: readonly [number, number], step: number): string {
+  const count = Math.min(SEQUENCE[1] - SEQUENCE[0], Math.floor((last - first) / step)) + 1
+  const ports = Array.from({ length: count }, (_, i) => `${i} : ${first + i * step}`)
+  return `meta l4proto udp snat to ${external}:numgen inc mod ${count} map { ${ports.join(', ')} }`
 }
 
 const BLOCKS = 63

@@ -41,10 +41,10 @@ export async function selfTest(options: SelfTestOptions = {}): Promise<KindRepor
   )
   const observer = new Observer(lab)
   const services = await startServices(lab, observer)
-  return Promise.all(
-    places.map(async ({ kind, clients }) => {
+  return await Promise.all(
+    places.map(async ({ kind, site, clients }) => {
       const from = await openOutside(lab, observer, ['one', 'two'], kind.families.includes(4) ? 4 : 6)
-      const report = await examine(kind, { lab, observer, clients, from }, services)
+      const report = await examine(kind, { lab, observer, site, clients, from }, services)
       options.onReport?.(report)
       return report
     }),
@@ -53,6 +53,7 @@ export async function selfTest(options: SelfTestOptions = {}): Promise<KindRepor
 
 interface Place {
   readonly kind: Kind
+  readonly site: string
   readonly sites: Readonly<Record<string, Site>>
   readonly clients: readonly [string, string]
 }
@@ -62,6 +63,7 @@ function placeFor(kind: Kind, name: string): Place {
   if (kind.shared !== 'carrier') {
     return {
       kind,
+      site: name,
       sites: { [name]: { routers: [kind.name], clients: 2 } },
       clients: [`${name}1`, `${name}2`],
     }
@@ -70,6 +72,7 @@ function placeFor(kind: Kind, name: string): Place {
   const inner: Site = { routers: kind.routers.slice(0, -1), behind: name }
   return {
     kind,
+    site: name,
     sites: { [name]: { routers: [kind.name] }, [neighbour]: inner },
     clients: [`${name}1`, `${neighbour}1`],
   }
@@ -111,7 +114,8 @@ const LONGEST_WAIT = 33
 /** A little before and after the declared end; where that would take minutes, longer than the kernel's own default. */
 function idleTimes({ behaviour, routers }: Kind): number[] {
   // A static rule never closes.
-  if (behaviour === undefined || routers.some(({ netfilter }) => netfilter?.source === 'snat')) return []
+  if (behaviour === undefined || routers.some(({ netfilter }) => netfilter?.forwardedPort !== undefined))
+    return []
   const { lifetime } = behaviour
   return lifetime + MARGIN > LONGEST_WAIT ? [LONGEST_WAIT] : [lifetime - MARGIN, lifetime + MARGIN]
 }

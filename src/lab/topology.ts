@@ -72,6 +72,7 @@ const pathSchema = z.strictObject({
   hops: z.number().int().min(0).max(64).optional(),
 })
 const dependence = z.enum(['endpoint-independent', 'address-dependent', 'address-and-port-dependent'])
+const portSchema = z.number().int().min(1).max(65535)
 const routerSchema = z.strictObject({
   role: z.enum(['home', 'carrier']),
   translation: z.enum(['none', 'nat44', 'nat64']),
@@ -81,13 +82,17 @@ const routerSchema = z.strictObject({
     ports: z.enum(['preserving', 'fixed', 'sequential', 'block', 'random']),
     lifetime: z.number().min(1),
     hairpin: z.enum(['none', 'internal-source', 'external-source']),
+    step: z.number().int().min(1).max(1000).optional(),
+    portRange: z.tuple([portSchema, portSchema]).optional(),
   }),
   netfilter: z
     .strictObject({
       source: z.enum(['none', 'snat', 'masquerade', 'masquerade-random']),
-      forwardedPort: z.number().int().min(1).max(65535).optional(),
+      forwardedPort: portSchema.optional(),
       input: z.enum(['accept', 'drop']),
       forward: z.enum(['accept', 'established']),
+      timeout: z.number().int().min(1).optional(),
+      timeoutStream: z.number().int().min(1).optional(),
     })
     .optional(),
   egress: z.enum(['all', 'tcp-80-443', 'tls-443']),
