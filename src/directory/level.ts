@@ -1,8 +1,9 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { ClassicLevel } from 'classic-level'
 import { SystemError, type NatworkError } from '../core/errors.ts'
 import { isNatworkError } from '../network/errors.ts'
-import type { Records } from '../network/records.ts'
+import { Turn, type Records } from '../network/records.ts'
 import { Directory, type DirectoryOptions } from './directory.ts'
 
 /**
@@ -12,57 +13,102 @@ import { Directory, type DirectoryOptions } from './directory.ts'
  * @throws {SystemError} `ERR_NATWORK_DIRECTORY_LOCKED`, `_CORRUPTED`, `_FULL`, or `ERR_NATWORK_DIRECTORY`.
  */
 export async function openLevelDirectory(folder: string, options?: DirectoryOptions): Promise<Directory> {
-  const level: Database = new ClassicLevel(folder, { valueEncoding: 'json' })
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    await level.open()
-  } catch (error) {
-    throw explain(error, folder)
-  }
+  const store = await LevelStore.open(folder)
   return new Directory(
     {
-      nodes: new LevelRecords(level, 'node', folder),
-      tickets: new LevelRecords(level, 'ticket', folder),
-      close: () => level.close(),
+      nodes: store.table('node'),
+      tickets: store.table('ticket'),
+      close: () => store.close(),
     },
     options,
   )
 }
 
-/** A database keeps its values by text keys; each table has its own prefix. */
-type Database = ClassicLevel<string, unknown>
-
-class LevelRecords<T> implements Records<T> {
-  readonly #level: Database
-  readonly #prefix: string
+/** One database; its tables are told apart by a prefix of the key. */
+class LevelStore {
   readonly #folder: string
+  readonly #level: ClassicLevel<string, unknown>
+  /** Writes and reopening, one after the other. */
+  readonly #turn = new Turn()
+  #torn = false
+  #reopening: Promise<void> | undefined
 
-  constructor(level: Database, name: string, folder: string) {
-    this.#level = level
-    this.#prefix = `${name}/`
+  static async open(folder: string): Promise<LevelStore> {
+    const store = new LevelStore(folder)
+    await store.#explained(async () => {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await store.#level.open()
+    })
+    return store
+  }
+
+  private constructor(folder: string) {
     this.#folder = folder
+    this.#level = new ClassicLevel(folder, { valueEncoding: 'json' })
   }
 
-  get(key: string): Promise<T | undefined> {
-    return this.#explained(() => this.#level.get<string, T>(this.#prefix + key, {}))
+  table<T>(name: string): Records<T> {
+    const prefix = `${name}/`
+    return {
+      get: (key) => this.#read(() => this.#level.get<string, T>(prefix + key, {})),
+      // sync: else a write is only in the kernel's memory, and after a crash a ticket once used would be new again.
+      put: (key, value) => this.#write(() => this.#level.put(prefix + key, value, { sync: true })),
+      delete: (key) => this.#write(() => this.#level.del(prefix + key, { sync: true })),
+      entries: () => this.#entries<T>(prefix),
+    }
   }
 
-  // sync: LevelDB's write is otherwise only in the kernel's memory, and a ticket used once would be new after a crash.
-  put(key: string, value: T): Promise<void> {
-    return this.#explained(() => this.#level.put(this.#prefix + key, value, { sync: true }))
+  close(): Promise<void> {
+    return this.#turn.take(() => this.#level.close())
   }
 
-  delete(key: string): Promise<void> {
-    return this.#explained(() => this.#level.del(this.#prefix + key, { sync: true }))
-  }
-
-  async *entries(): AsyncGenerator<readonly [string, T]> {
-    const from = this.#prefix
+  async *#entries<T>(prefix: string): AsyncGenerator<readonly [string, T]> {
     try {
-      const entries = this.#level.iterator<string, T>({ gte: from, lt: `${from}\uffff` })
-      for await (const [key, value] of entries) yield [key.slice(from.length), value]
+      await this.#reopening
+      const entries = this.#level.iterator<string, T>({ gte: prefix, lt: `${prefix}\uffff` })
+      for await (const [key, value] of entries) yield [key.slice(prefix.length), value]
     } catch (error) {
       throw explain(error, this.#folder)
+    }
+  }
+
+  #read<R>(act: () => Promise<R>): Promise<R> {
+    return this.#explained(async () => {
+      await this.#reopening
+      return await act()
+    })
+  }
+
+  #write(act: () => Promise<void>): Promise<void> {
+    return this.#turn.take(() =>
+      this.#explained(async () => {
+        if (this.#torn) await this.#reopen()
+        try {
+          await act()
+        } catch (error) {
+          this.#torn = true
+          throw error
+        }
+      }),
+    )
+  }
+
+  // A write that failed may have left half a record in LevelDB's log, and whatever is written behind it would be gone
+  // after the next start, though LevelDB reports success. Opening anew begins a new log. While the disk is still full
+  // that would fail half-way and take the reads with it: hence the probe.
+  async #reopen(): Promise<void> {
+    const probe = join(this.#folder, 'probe.tmp')
+    try {
+      await writeFile(probe, Buffer.alloc(65_536), { flush: true })
+    } finally {
+      await rm(probe, { force: true })
+    }
+    this.#reopening = this.#level.close().then(() => this.#level.open())
+    try {
+      await this.#reopening
+      this.#torn = false
+    } finally {
+      this.#reopening = undefined
     }
   }
 

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import type { SocketAddress } from '../core/address.ts'
 import { PeerError, SystemError, type NatworkError } from '../core/errors.ts'
+import type { UtpStream } from '../utp/driver/index.ts'
 import { Access, type Decision } from './access.ts'
 import { serveControl } from './control.ts'
 import { Scope } from './deadline.ts'
@@ -35,7 +35,8 @@ export class Acceptor {
   }
 
   /** Takes over an incoming connection. Never throws: whatever goes wrong ends that connection only. */
-  accept(raw: Duplex, remote: SocketAddress): void {
+  accept(raw: UtpStream): void {
+    const remote: SocketAddress = { address: raw.remoteAddress, port: raw.remotePort }
     const release = this.#handshakes.take(remote.address)
     if (release === undefined) {
       raw.on('error', () => undefined)
@@ -54,7 +55,7 @@ export class Acceptor {
   }
 
   async #hear(
-    raw: Duplex,
+    raw: UtpStream,
     remote: SocketAddress,
   ): Promise<{ stream: SecureStream; request: Request } | undefined> {
     const { identity, timeouts, signal } = this.#session

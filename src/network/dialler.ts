@@ -110,10 +110,10 @@ export class Dialler {
     if (addresses.length === 0) {
       throw new PeerError('ERR_NATWORK_NODE_UNKNOWN', `no address of ${id} is known`)
     }
-    const { context, transport, identity, timeouts } = this.#session
+    const { context, utp, identity, timeouts } = this.#session
     const attempt = async (address: SocketAddress, ended: AbortSignal): Promise<SecureStream> => {
       context.logger.debug('connecting', { node: id, address: formatAddress(address) })
-      const raw = await transport.connect(address, { signal: ended })
+      const raw = await utp.connect(address, { signal: ended })
       const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal: ended })
       stream.on('error', ignore)
       if (stream.peer === id) return stream

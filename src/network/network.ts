@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import { EventEmitter, setMaxListeners } from 'node:events'
 import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
 import type { NetworkContext } from './context.ts'
@@ -126,7 +126,7 @@ export class Network extends EventEmitter<NetworkEvents> {
   /** The UDP address that others can use: the first of {@link addresses}. */
   address(): SocketAddress {
     const run = this.#current()
-    return run.addresses()[0] ?? run.session.transport.address
+    return run.addresses()[0] ?? run.session.utp.address
   }
 
   /** Every UDP address where others may reach this node, most promising first. */
@@ -232,6 +232,7 @@ export class Network extends EventEmitter<NetworkEvents> {
 
   #begin(): Starting {
     const abort = new AbortController()
+    setMaxListeners(0, abort.signal) // One for each operation under way.
     const run = this.#stopping.then(() =>
       openRun({
         context: this.#context,

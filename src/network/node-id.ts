@@ -1,4 +1,4 @@
-import { createHash, type KeyObject } from 'node:crypto'
+import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
 import { base32 } from 'multiformats/bases/base32'
 import { UsageError } from '../core/errors.ts'
 
@@ -12,8 +12,9 @@ export type NodeId = string & { readonly [brand]: 'NodeId' }
 
 export const nodeIdLength = 53
 
-/** The id of the node that holds this key (public or private). */
-export function nodeIdOf(publicKey: KeyObject): NodeId {
+/** The id of the node that holds this key, be it the public or the private one. */
+export function nodeIdOf(key: KeyObject): NodeId {
+  const publicKey = key.type === 'private' ? createPublicKey(key) : key
   return nodeIdOfSpki(publicKey.export({ type: 'spki', format: 'der' }))
 }
 

@@ -1,3 +1,4 @@
+import type { UtpLimits } from '../utp/index.ts'
 import type { Service } from './services.ts'
 import type { TicketStore } from './ticket-store.ts'
 import type { TraversalService } from './traversal.ts'
@@ -15,6 +16,8 @@ export interface NetworkOptions {
    */
   readonly tickets?: TicketStore
   readonly traversal?: TraversalService
+  /** Buffers, limits and time-outs of the uTP connections below. */
+  readonly utp?: UtpLimits
   readonly limits?: Partial<NetworkLimits>
   readonly timeouts?: Partial<NetworkTimeouts>
 }
@@ -25,9 +28,9 @@ export interface NetworkLimits {
   readonly pipes: number
   /** Incoming pipes at a time, per peer: 512. */
   readonly pipesPerPeer: number
-  /** Connections that have not yet said who they are and what they want: 256. */
+  /** Connections that have not yet said who they are and what they want: 512. */
   readonly handshakes: number
-  /** The same, per IP address: 64. */
+  /** The same, per IP address: 256. */
   readonly handshakesPerAddress: number
   /** Control streams and pings by peers at a time: 64 in total, 8 of them per peer. */
   readonly controls: number
@@ -53,8 +56,8 @@ export interface NetworkTimeouts {
 export const defaultLimits: NetworkLimits = {
   pipes: 4_096,
   pipesPerPeer: 512,
-  handshakes: 256,
-  handshakesPerAddress: 64,
+  handshakes: 512,
+  handshakesPerAddress: 256,
   controls: 64,
   controlsPerPeer: 8,
 }

@@ -1,5 +1,6 @@
 import { formatAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
 import type { NetworkContext } from './context.ts'
 import { unlessAborted } from './deadline.ts'
@@ -16,7 +17,6 @@ import { Publisher } from './publisher.ts'
 import type { Services } from './services.ts'
 import type { Pipes, Session } from './session.ts'
 import type { TicketStore } from './ticket-store.ts'
-import { createTransport } from './transport.ts'
 import { noTraversal } from './traversal.ts'
 
 interface RunOptions {
@@ -64,21 +64,27 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const forwards = new Set<Forward>()
     toClose.push(() => closePipes(pipes, forwards))
 
-    const transport = createTransport(options, logger, (raw, remote) => acceptor.accept(raw, remote))
+    const utp = new UtpServer({
+      host: options.host ?? '0.0.0.0',
+      port: options.port ?? 1315,
+      limits: options.utp ?? {},
+      onConnection: (raw) => acceptor.accept(raw),
+      logger,
+    })
     const session: Session = {
-      ...{ identity, context, transport, pipes, services, tickets, limits, timeouts, signal, emit },
+      ...{ identity, context, utp, pipes, services, tickets, limits, timeouts, signal, emit },
     }
     const acceptor = new Acceptor(session)
-    toClose.push(() => transport.stop())
-    await transport.start()
+    toClose.push(() => utp.stop())
+    await utp.start({ signal })
     signal.throwIfAborted()
 
     const traversal = options.traversal ?? noTraversal
     toClose.push(() => traversal.stop())
-    await unlessAborted(traversal.start(transport.endpoint, signal), signal)
+    await unlessAborted(traversal.start(utp.endpoint, signal), signal)
 
     const dialler = new Dialler(session)
-    const addresses = (): SocketAddress[] => reachableAddresses(transport.address)
+    const addresses = (): SocketAddress[] => reachableAddresses(utp.address)
     const publisher = new Publisher(session, dialler, last.sequence, addresses)
     toClose.push(() => publisher.stop())
     logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })

@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../core/address.ts'
+import type { UtpServer } from '../utp/driver/index.ts'
 import type { NatworkError } from '../core/errors.ts'
 import type { GuardedContext } from './guarded-context.ts'
 import type { Identity } from './identity.ts'
@@ -8,7 +9,6 @@ import type { NetworkLimits, NetworkTimeouts } from './options.ts'
 import { Pipe } from './pipe.ts'
 import type { Services } from './services.ts'
 import type { TicketStore } from './ticket-store.ts'
-import type { Transport } from './transport.ts'
 
 /** A request that this node answered with no, or could not even read. */
 export interface Refusal {
@@ -34,7 +34,7 @@ export interface NetworkEvents {
 export interface Session {
   readonly identity: Identity
   readonly context: GuardedContext
-  readonly transport: Transport
+  readonly utp: UtpServer
   readonly pipes: Pipes
   readonly services: Services
   readonly tickets: TicketStore
