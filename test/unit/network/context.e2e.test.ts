@@ -208,13 +208,13 @@ test('listNodes and connectToNode: when they fail or hang, the connect ends with
     { listNodes: fail },
     { listNodes: never },
     {
-      // eslint-disable-next-line require-yield, @typescript-eslint/require-await -- it hangs or throws before that
+      // eslint-disable-next-line @typescript-eslint/require-await -- it hangs or throws before that
       async *listNodes(): AsyncGenerator<NodeId> {
         throw new Error('out of order')
       },
     },
-    { listNodes: () => Promise.resolve([helper]), connectToNode: fail as () => Promise<Duplex> },
-    { listNodes: () => Promise.resolve([helper]), connectToNode: never as () => Promise<Duplex> },
+    { listNodes: () => Promise.resolve([helper]), connectToNode: fail },
+    { listNodes: () => Promise.resolve([helper]), connectToNode: never },
     { listNodes: () => Promise.resolve(['no id' as NodeId]) },
   ] satisfies Partial<NetworkContext>[]) {
     const b = makeNode(t, quick, broken)
