@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import type { Duplex } from 'node:stream'
 import type { Logger } from '../../../src/core/index.ts'
 import { createContext, memoryDirectory } from '../../../src/directory/index.ts'
 import { signNodeInfo } from '../../../src/network/node-info.ts'
