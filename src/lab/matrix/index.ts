@@ -9,6 +9,7 @@ export {
   type Role,
 } from './contract.ts'
 export { describeEnvironment } from './environment.ts'
+export { choosePairs, type PairChoice } from './pairs.ts'
 export { writeReport, type WrittenReport } from './report/write.ts'
 export { parseResults, type MatrixHeader, type Results, type RunRecord } from './results.ts'
 export { runMatrix, type MatrixOptions, type Pair, type Progress } from './runner.ts'

@@ -28,7 +28,7 @@ export interface MatrixOptions {
   readonly signal?: AbortSignal
   readonly onRun?: (run: RunRecord, progress: Progress) => void
   /** Where the runs are played; default: a lab per pair. */
-  readonly createStage?: (a: KindName, b: KindName, signal: AbortSignal) => Promise<Stage>
+  readonly createStage?: (a: KindName, b: KindName) => Promise<Stage>
 }
 
 export interface Progress {
@@ -93,7 +93,7 @@ async function* playPair(
   signal: AbortSignal,
 ): AsyncGenerator<RunRecord> {
   const { adapter, timeoutMs } = options
-  const stage = await (options.createStage ?? labStage)(a, b, signal)
+  const stage = await (options.createStage ?? labStage)(a, b)
   try {
     for (const [index, run] of missing.entries()) {
       if (index > 0) await stage.reset()

@@ -23,8 +23,8 @@ export interface Stage extends AsyncDisposable {
 export type StageProcess = Pick<ChildProcessWithoutNullStreams, 'stdin' | 'stdout' | 'stderr' | 'kill' | 'on'>
 
 /** Builds the two kinds in a lab of its own. */
-export async function labStage(a: KindName, b: KindName, signal: AbortSignal): Promise<Stage> {
-  const lab = await Lab.create(pairTopology(a, b), { signal })
+export async function labStage(a: KindName, b: KindName): Promise<Stage> {
+  const lab = await Lab.create(pairTopology(a, b))
   const hosts: Record<Role, string> = { helper: 'helper', a: 'a1', b: sharesHome(a, b) ? 'a2' : 'b1' }
   const routers = lab.hosts.filter(({ role }) => role === 'router').map(({ name }) => name)
   const wire = async (role: Role): Promise<WireBytes> => {

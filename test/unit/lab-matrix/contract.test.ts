@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { loadAdapter } from '../../../src/lab/matrix/stacks.ts'
 import { parseEvent, PAYLOAD, type DoneEvent } from '../../../src/lab/matrix/contract.ts'
+import { choosePairs } from '../../../src/lab/matrix/pairs.ts'
 import { cutMiddle } from '../../../src/lab/matrix/results.ts'
 import { pairTopology, wireBytes } from '../../../src/lab/matrix/stage.ts'
 import { decideVerdict, trafficSince } from '../../../src/lab/matrix/verdict.ts'
@@ -126,4 +127,28 @@ test('a long log keeps its beginning and its end', () => {
   const text = `${'a'.repeat(100)}${'b'.repeat(100)}`
   assert.equal(cutMiddle(text, 200), text)
   assert.equal(cutMiddle(text, 20), `${'a'.repeat(10)}\n… 180 characters …\n${'b'.repeat(10)}`)
+})
+
+test('pairs are chosen by kinds, by pairs, or are all there are', () => {
+  assert.equal(choosePairs({}).length, kindNames.length ** 2)
+  assert.deepEqual(choosePairs({ kinds: 'none, symmetric' }), [
+    ['none', 'none'],
+    ['none', 'symmetric'],
+    ['symmetric', 'none'],
+    ['symmetric', 'symmetric'],
+  ])
+  assert.deepEqual(choosePairs({ pairs: 'none+dmz,dmz+none,none+dmz' }), [
+    ['none', 'dmz'],
+    ['dmz', 'none'],
+  ])
+  assert.equal(choosePairs({ kinds: 'none', pairs: 'none+none,none+dmz' }).length, 2)
+  const unknown = { code: 'ERR_NATWORK_LAB_UNKNOWN_KIND' }
+  assert.throws(() => choosePairs({ kinds: 'cone' }), {
+    ...unknown,
+    message: /there is no router kind "cone"; there are: none,/,
+  })
+  assert.throws(() => choosePairs({ pairs: 'none' }), {
+    ...unknown,
+    message: '"none" is not a pair: write symmetric+full-cone',
+  })
 })

@@ -21,6 +21,8 @@ const CHUNK_BYTES = 1_024
 /** Chunks on their way at once, well below what the lab's queues hold. */
 const WINDOW = 64
 const RESEND_MS = 100
+/** B has registered before A starts: an introduction takes a round trip, and a retry or two. */
+const INTRODUCTION_MS = 2_000
 
 const task = readTask()
 
@@ -57,12 +59,14 @@ async function a(): Promise<void> {
   let firstByte: number | undefined
   let remote = ''
   let resend: NodeJS.Timeout | undefined
+  const unknown = setTimeout(() => fail('the helper did not name the other side'), INTRODUCTION_MS)
   const sendChunks = (): void => {
     for (const index of [...unacknowledged].slice(0, WINDOW)) peer.send(chunk(index))
   }
   const peer = await startPeer(0, (event) => {
     switch (event.type) {
       case 'introduced':
+        clearTimeout(unknown)
         break
       case 'failed':
         fail(event.reason)
