@@ -17,6 +17,8 @@ interface Entry {
 export class EventQueue {
   readonly #heap: Entry[] = []
   #order = 0
+  /** Events fired so far. */
+  fired = 0
 
   get size(): number {
     return this.#heap.length
@@ -49,6 +51,7 @@ export class EventQueue {
     const last = heap.pop()
     if (first === undefined || last === undefined) return
     if (heap.length > 0) sink(heap, last)
+    this.fired++
     first.handler.fire(first.at, first.what)
   }
 }

@@ -222,7 +222,7 @@ function nat(summary: string, behaviour: Behaviour, netfilter?: NetfilterRules):
 const entries: Record<KindName, Entry> = {
   none: { ...shape, summary: 'No router: the host has a public address.', routers: [], behaviour: open },
   'dmz-literal': nat(
-    'A DMZ host by the design’s two nft rules and no filter: one outer port leads to the agent’s socket, whoever sends.',
+    'A DMZ host by two nft rules and no filter: one outer port leads to the agent’s socket, whoever sends.',
     dmz,
     { ...dmzRules, ...unfiltered },
   ),

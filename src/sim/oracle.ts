@@ -249,7 +249,7 @@ export const oracleRows: readonly OracleRow[] = [
     when: 'both mappings are address-and-port-dependent',
     needs: [],
     by: undefined,
-    reason: `Neither side knows a port of the other: two guesses out of ${text(ALL_PORTS)} would have to be right at once.`,
+    reason: `A packet comes in only when its port on both sides is right at once, and at least one of the two is a guess: one out of ${text(ALL_PORTS)} (of ${text(PORT_BLOCK)} within a block) for every pair tried.`,
     source: 'RFC 5128 §5.2, RFC 4787 §4.1 (REQ-1)',
     applies: ({ able }) => able.has('punch'),
   },
@@ -271,7 +271,7 @@ export function oracleClasses(): ReadonlyMap<string, readonly KindName[]> {
   const classes = new Map<string, KindName[]>()
   for (const name of kindNames) {
     const { behaviour, families } = kinds[name]
-    const label = families.includes(4) ? classOf(behaviour) : `${classOf(behaviour)}, IPv6 only`
+    const label = `${classOf(behaviour)}${families.includes(6) ? `, IPv${families.join(' and IPv')}` : ''}`
     classes.set(label, [...(classes.get(label) ?? []), name])
   }
   return classes

@@ -61,9 +61,9 @@ export class World {
     return this.#now
   }
 
-  /** Events waiting. */
-  get pending(): number {
-    return this.#events.size
+  /** Events that have happened: what a run costs. */
+  get events(): number {
+    return this.#events.fired
   }
 
   /** A stream of randomness that belongs to `name` alone. */

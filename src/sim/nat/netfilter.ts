@@ -54,9 +54,7 @@ export class Netfilter implements Translator {
     const flow = newFlow(packet, translated, false)
     const refused = this.#confirm(now, flow)
     if (refused) return refused
-    const siblings = this.#bySource.get(key(packet.source))
-    if (siblings) siblings.push(flow)
-    else this.#bySource.set(key(packet.source), [flow])
+    this.#remember(now, flow)
     return translated
   }
 
@@ -147,12 +145,27 @@ export class Netfilter implements Translator {
     destination: SocketAddress,
     outer: string,
   ): SocketAddress | undefined {
-    const siblings = this.#bySource.get(key(source))?.filter((flow) => flow.expires > now)
-    const newest = siblings?.at(-1)?.reply.destination
+    const newest = this.#newest(now, source)?.reply.destination
     if (newest?.address === outer && this.#isFree(now, destination, newest)) return newest
     const own = { address: outer, port: source.port }
     if (this.#isFree(now, destination, own)) return own
     return this.#anyPort(now, destination, outer)
+  }
+
+  #newest(now: Micros, source: SocketAddress): Flow | undefined {
+    const flows = this.#bySource.get(key(source)) ?? []
+    while ((flows.at(-1)?.expires ?? Infinity) <= now) flows.pop()
+    return flows.at(-1)
+  }
+
+  #remember(now: Micros, flow: Flow): void {
+    const source = key(flow.original.source)
+    const flows = this.#bySource.get(source) ?? []
+    // Expired flows lie among the live ones: they go whenever the list has doubled.
+    const isPowerOfTwo = (flows.length & (flows.length - 1)) === 0
+    const kept = isPowerOfTwo ? flows.filter((one) => one.expires > now) : flows
+    kept.push(flow)
+    this.#bySource.set(source, kept)
   }
 
   #anyPort(now: Micros, destination: SocketAddress, outer: string): SocketAddress | undefined {
@@ -197,10 +210,6 @@ export class Netfilter implements Translator {
   #delete(flow: Flow): void {
     this.#tuples.delete(flow.original.key)
     this.#tuples.delete(flow.reply.key)
-    const source = key(flow.original.source)
-    const left = this.#bySource.get(source)?.filter((one) => one !== flow) ?? []
-    if (left.length > 0) this.#bySource.set(source, left)
-    else this.#bySource.delete(source)
   }
 }
 
