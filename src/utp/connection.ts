@@ -73,8 +73,8 @@ export interface ConnectionHost {
   touch(connection: UtpConnection): void
   /** It moved to another path. */
   rebind(connection: UtpConnection): void
-  /** Sends one datagram for a connection that is gone from now on. */
-  sendLast(transmit: Transmit): void
+  /** Tells the peer that the connection is gone from now on. */
+  sendReset(now: Micros, connection: UtpConnection, data: Uint8Array): void
   forget(connection: UtpConnection): void
 }
 
@@ -281,7 +281,7 @@ export class UtpConnection implements Waiting {
   reset(now: Micros): void {
     if (this.#state === 'closed') return
     const told = this.#state === 'lingering'
-    if (this.#state === 'open') this.#host.sendLast({ path: this.#path, data: this.#resetPacket(now) })
+    if (this.#state === 'open') this.#host.sendReset(now, this, this.#resetPacket(now))
     this.#drop()
     if (!told) this.#host.emit({ type: 'closed', connection: this })
   }

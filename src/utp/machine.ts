@@ -105,7 +105,11 @@ export class UtpMachine implements Machine<UtpEvent> {
       emit: (event) => void this.#events.push(event),
       touch: (connection) => this.#touch(connection),
       rebind: (connection) => this.#rebind(connection),
-      sendLast: (transmit) => this.#answer(transmit),
+      sendReset: (now, connection, data) => {
+        const { path, receiveId } = connection
+        this.#resets.told(now, path, receiveId)
+        this.#answer({ path, data })
+      },
       forget: (connection) => this.#forget(connection),
     }
   }
@@ -301,8 +305,8 @@ export class UtpMachine implements Machine<UtpEvent> {
 
   /** In answer to the current packet. Never to a RESET (those do not come here), and not often. */
   #sendReset(now: Micros, path: Path): void {
-    if (!this.#resets.take(now)) return
     const packet = this.#packet
+    if (!this.#resets.take(now, path, packet.connectionId)) return
     const data = this.#slab.cut(HEADER_SIZE)
     writeHeader(data, ST_RESET, 0, packet.connectionId, this.#rng.uint32() & 0xffff)
     stamp(data, now, 0, 0, packet.sequence)
