@@ -80,9 +80,9 @@ function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
 
 // How much libutp gets through at such loss in reasonable time: its sender falls to about 0.1 MB/s at 5 %.
 const amounts = new Map([
-  [0, { there: 8_000_000, back: 6_000_000 }],
-  [0.01, { there: 4_000_000, back: 2_000_000 }],
-  [0.05, { there: 2_000_000, back: 200_000 }],
+  [0, { there: 5_000_000, back: 4_000_000 }],
+  [0.01, { there: 3_000_000, back: 1_000_000 }],
+  [0.05, { there: 1_500_000, back: 200_000 }],
 ])
 
 for (const connects of ['natwork', 'libutp'] as const) {
@@ -175,5 +175,6 @@ test('a server without a handler refuses libutp', patience, async (t) => {
   })
   const theirs = theirSide.connect(server.address.port, '127.0.0.1')
   const [error] = (await once(theirs, 'error')) as [{ code: string }]
-  assert.equal(error.code, 'UTP_ECONNREFUSED')
+  // libutp looks at its state only after it has changed it: it has no other word for a refusal.
+  assert.equal(error.code, 'UTP_ECONNRESET')
 })
