@@ -1,9 +1,11 @@
 // The matrix adapter for an ICE stack: node-datachannel (libdatachannel, libjuice), with Debian's coturn as its STUN and
-// TURN server. Offers, answers and candidates go through a TCP switchboard on the helper host, at port 443: HTTPS is
-// how they travel in life.
+// TURN server. Offers, answers and candidates go through a switchboard on the helper host, by TCP to port 443 (as
+// HTTPS they would), or by UDP where TCP does not get there.
 import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -23,6 +25,8 @@ import {
 
 const SIGNALLING_PORT = 443
 const TURN_PORT = 3478
+const TCP_PATIENCE_MS = 1_500
+const RESEND_MS = 300
 const USER = 'natwork'
 const PASSWORD = 'laboratory'
 
@@ -124,20 +128,35 @@ function channelOf(dataChannel: DataChannel): Channel {
 
 // ---- signalling
 
+type Side = 'a' | 'b'
+
 interface Signalling {
   send(message: Message): void
   onMessage: (message: Message) => void
 }
 
-function dial(role: string): Promise<Signalling> {
-  return new Promise((resolve, reject) => {
+/** By TCP, or by UDP where the router translates nothing but UDP (the DMZ rules). */
+async function dial(role: Side): Promise<Signalling> {
+  return (await dialTcp(role)) ?? dialUdp(role)
+}
+
+function dialTcp(role: Side): Promise<Signalling | undefined> {
+  return new Promise((resolve) => {
     const socket = connect(SIGNALLING_PORT, helperAddress)
-    socket.setNoDelay(true).on('error', reject)
+    const giveUp = (): void => {
+      socket.destroy()
+      resolve(undefined)
+    }
+    const timer = setTimeout(giveUp, TCP_PATIENCE_MS)
     const write = (value: unknown): boolean => socket.write(`${JSON.stringify(value)}\n`)
     const signalling: Signalling = { send: write, onMessage: () => undefined }
+    socket.setNoDelay(true).on('error', giveUp)
     createInterface({ input: socket })
-      .on('error', reject)
-      .once('line', () => resolve(signalling))
+      .on('error', giveUp)
+      .once('line', () => {
+        clearTimeout(timer)
+        resolve(signalling)
+      })
       .on('line', (line) => {
         const message = JSON.parse(line) as Message | { connected: true }
         if (!('connected' in message)) signalling.onMessage(message)
@@ -146,27 +165,91 @@ function dial(role: string): Promise<Signalling> {
   })
 }
 
-/** Hands A's lines to B and B's to A, after one that says who it is. */
-function startSwitchboard(): Promise<void> {
-  const sockets = new Map<string, Socket>()
+/** Numbered messages, each sent again until the other side acknowledges it, handed on in order. */
+function dialUdp(role: Side): Signalling {
+  const socket = createSocket('udp4')
+  const unacknowledged = new Map<number, Message>()
+  const early = new Map<number, Message>()
+  let sent = 0
+  let expected = 0
+  const write = (datagram: Datagram): void => {
+    socket.send(JSON.stringify({ role, ...datagram }), SIGNALLING_PORT, helperAddress)
+  }
+  const signalling: Signalling = {
+    send: (message) => {
+      const number = sent++
+      unacknowledged.set(number, message)
+      write({ number, message })
+    },
+    onMessage: () => undefined,
+  }
+  socket.on('message', (bytes) => {
+    const { number, message } = JSON.parse(bytes.toString()) as Datagram
+    if (number === undefined) return
+    if (!message) {
+      unacknowledged.delete(number)
+      return
+    }
+    write({ number })
+    early.set(number, message)
+    for (let next = early.get(expected); next; next = early.get(expected)) {
+      early.delete(expected++)
+      signalling.onMessage(next)
+    }
+  })
+  setInterval(() => {
+    write({}) // keeps the mapping, and tells the switchboard where we are
+    for (const [number, message] of unacknowledged) write({ number, message })
+  }, RESEND_MS)
+  write({})
+  return signalling
+}
+
+/** With a message: take it. Without: it was taken. Without a number: here I am. */
+interface Datagram {
+  readonly number?: number
+  readonly message?: Message
+}
+
+/** Hands what A says to B and what B says to A, whichever way each of them came. */
+async function startSwitchboard(): Promise<void> {
+  const deliver: Partial<Record<Side, (datagram: Datagram) => void>> = {}
   const server = createServer((socket) => {
-    let role: string | undefined
+    let role: Side | undefined
+    let sent = 0
     socket.setNoDelay(true).on('error', () => socket.destroy())
     createInterface({ input: socket })
       .on('error', () => undefined)
       .on('line', (line) => {
         if (role !== undefined) {
-          sockets.get(role === 'a' ? 'b' : 'a')?.write(`${line}\n`)
+          deliver[otherSide(role)]?.({ number: sent++, message: JSON.parse(line) as Message })
           return
         }
-        role = (JSON.parse(line) as { role: string }).role
-        sockets.set(role, socket)
+        role = (JSON.parse(line) as { role: Side }).role
+        const [self, seen] = [role, new Set<number>()]
+        deliver[self] = ({ number, message }) => {
+          if (!message || number === undefined) return
+          deliver[otherSide(self)]?.({ number })
+          if (!seen.has(number)) socket.write(`${JSON.stringify(message)}\n`)
+          seen.add(number)
+        }
         socket.write('{"connected":true}\n')
       })
   })
-  return new Promise((resolve, reject) => {
-    server.on('error', reject).listen(SIGNALLING_PORT, helperAddress, resolve)
+  const udp = createSocket('udp4', (bytes, { address, port }) => {
+    const { role, ...datagram } = JSON.parse(bytes.toString()) as Datagram & { role: Side }
+    deliver[role] = (answer) => {
+      udp.send(JSON.stringify(answer), port, address)
+    }
+    deliver[otherSide(role)]?.(datagram)
   })
+  udp.bind(SIGNALLING_PORT, helperAddress)
+  server.listen(SIGNALLING_PORT, helperAddress)
+  await Promise.all([once(udp, 'listening'), once(server, 'listening')])
+}
+
+function otherSide(side: Side): Side {
+  return side === 'a' ? 'b' : 'a'
 }
 
 // ---- STUN and TURN
