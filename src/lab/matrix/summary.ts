@@ -121,7 +121,7 @@ export function timesOf(values: readonly (number | undefined)[]): Times | undefi
 export const groups = [
   { name: 'open', title: 'Open', summary: 'anybody’s packet comes in' },
   { name: 'easy', title: 'Easy', summary: 'one mapping for all destinations, filtered' },
-  { name: 'shared', title: 'Same network', summary: 'two peers of this kind share a router or a carrier' },
+  { name: 'shared', title: 'Shared', summary: 'two peers of this kind share a router or a carrier' },
   { name: 'hard', title: 'Hard', summary: 'another mapping per destination' },
   { name: 'ipv6', title: 'IPv6', summary: 'IPv6-only clients' },
   { name: 'blocked', title: 'No UDP', summary: 'UDP does not leave' },

@@ -49,12 +49,13 @@ table { border-collapse: collapse; }
 }
 .bar .failed, .swatch.failed { background: var(--failed-ink); }
 
-.compare { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr)); align-items: start; }
+.compare { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 640px), 1fr)); align-items: start; }
 .compare table { width: 100%; font-size: 13.5px; }
 .compare caption { text-align: left; color: var(--soft); padding-bottom: 4px; }
 .compare th, .compare td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 .compare thead th { color: var(--soft); font-weight: 500; }
-.compare .wide { width: 30%; }
+.compare .wide { width: 22%; }
+.stacks .number { white-space: nowrap; }
 .classes .bar { height: 6px; margin-bottom: 3px; }
 .none { color: var(--soft); }
 
@@ -81,7 +82,7 @@ table { border-collapse: collapse; }
 .matrix tbody th { text-align: right; padding: 0 8px 0 4px; position: sticky; left: 0; background: var(--paper); z-index: 2; width: 170px; }
 .matrix .corner { position: sticky; left: 0; background: var(--paper); z-index: 3; font-size: 12px; color: var(--soft); vertical-align: bottom; text-align: right; padding: 0 8px 6px 0; width: 170px; }
 .corner span { display: block; }
-.matrix .groups th { text-align: left; color: var(--soft); font-size: 11px; letter-spacing: .06em; text-transform: uppercase; padding: 0 0 4px 4px; overflow: hidden; text-overflow: ellipsis; }
+.matrix .groups th { text-align: left; color: var(--soft); font-size: 11px; letter-spacing: .06em; text-transform: uppercase; padding: 0 0 4px 4px; overflow: hidden; text-overflow: ellipsis; max-width: 0; }
 .matrix th.col { height: 150px; vertical-align: bottom; padding: 0; }
 .matrix th.col span { writing-mode: vertical-rl; transform: rotate(180deg); padding: 6px 0 0; line-height: 1; margin: 0 auto; display: block; }
 .matrix .edge { border-left: 6px solid transparent; }
@@ -130,7 +131,7 @@ dialog .close { position: absolute; top: 14px; right: 16px; font-size: 26px; lin
 .run h3 { margin: 0 0 4px; display: flex; gap: 10px; align-items: center; }
 .run h3 .c { width: 44px; height: 26px; cursor: default; }
 .run .warn { color: var(--failed-ink); font-weight: 600; }
-.run pre { font: 12px/1.45 ui-monospace, 'SF Mono', Menlo, Consolas, monospace; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; overflow: auto; max-height: 420px; margin: 6px 0; }
+.run pre { font: 12px/1.45 ui-monospace, 'SF Mono', Menlo, Consolas, monospace; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; overflow: auto; max-height: 420px; margin: 6px 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .run a { color: inherit; margin-right: 14px; }
 
 @media print {
