@@ -24,6 +24,7 @@ export class Acceptor {
   readonly #handshakes: Quota<string>
   readonly #pipes: Quota<NodeId>
   readonly #controls: Quota<NodeId>
+  #lastReport = 0
 
   constructor(session: Session) {
     const { identity, services, tickets, limits } = session
@@ -45,13 +46,13 @@ export class Acceptor {
       return
     }
     void this.#hear(raw, remote)
-      .finally(release)
-      .then((heard) => heard && this.#answer(heard.stream, heard.request))
+      .then((heard) => heard && this.#answer(heard.stream, heard.request, release))
       .catch((error: unknown) => {
         this.#session.context.logger.error('defect in natwork: a connection failed', {
           error: asError(error),
         })
       })
+      .finally(release)
   }
 
   async #hear(
@@ -85,7 +86,9 @@ export class Acceptor {
     return undefined
   }
 
-  async #answer(stream: SecureStream, request: Request): Promise<void> {
+  // `admitted` gives back the place among the handshakes, once the stream has one among the pipes or controls. What is
+  // refused keeps it until the answer has arrived.
+  async #answer(stream: SecureStream, request: Request, admitted: () => void): Promise<void> {
     const { id } = this.#session.identity
     if (request.op === 'wrong-node' || request.to !== id) {
       const error = new PeerError('ERR_NATWORK_IDENTITY', `the caller expected ${request.to}, found ${id}`)
@@ -95,21 +98,27 @@ export class Acceptor {
     }
     switch (request.op) {
       case 'pipe':
-        return this.#pipe(stream, request.service, request.ticket)
+        return this.#pipe(stream, request.service, request.ticket, admitted)
       case 'ping':
-        return this.#ping(stream)
+        return this.#ping(stream, admitted)
       case 'control':
-        return this.#control(stream)
+        return this.#control(stream, admitted)
     }
   }
 
-  async #pipe(stream: SecureStream, name: string, ticket: string | undefined): Promise<void> {
+  async #pipe(
+    stream: SecureStream,
+    name: string,
+    ticket: string | undefined,
+    admitted: () => void,
+  ): Promise<void> {
     const { pipes } = this.#session
     const decision = await this.#decide(stream.peer, name, ticket)
     if ('refusal' in decision) return this.#refuse(stream, name, decision.refusal)
     const { service, ticketId } = decision
     const release = this.#pipes.take(stream.peer)
     if (release === undefined) return this.#refuse(stream, name, 'ERR_NATWORK_BUSY')
+    admitted()
     const pipe = pipes.create({ direction: 'in', peer: stream.peer, service: name, ticketId })
     try {
       await this.#serve(stream, service, pipe)
@@ -165,25 +174,27 @@ export class Acceptor {
     }
   }
 
-  async #ping(stream: SecureStream): Promise<void> {
+  async #ping(stream: SecureStream, admitted: () => void): Promise<void> {
     const release = this.#controls.take(stream.peer)
     if (release === undefined) {
       await this.#refuse(stream, undefined, 'ERR_NATWORK_BUSY')
       return
     }
+    admitted()
     accept(stream)
     destroyWhenIdle(stream, this.#session.timeouts.idle)
     stream.once('close', release)
     stream.pipe(stream)
   }
 
-  async #control(stream: SecureStream): Promise<void> {
+  async #control(stream: SecureStream, admitted: () => void): Promise<void> {
     const { context, timeouts, signal, emit } = this.#session
     if (!(await this.#knows(stream.peer))) {
       return this.#refuse(stream, undefined, 'ERR_NATWORK_CONTROL_DENIED')
     }
     const release = this.#controls.take(stream.peer)
     if (release === undefined) return this.#refuse(stream, undefined, 'ERR_NATWORK_BUSY')
+    admitted()
     accept(stream)
     stream.once('close', release)
     destroyWhenIdle(stream, timeouts.idle)
@@ -225,7 +236,11 @@ export class Acceptor {
     error: NatworkError,
   ): void {
     const { context, emit } = this.#session
-    context.logger.info('request refused', { remote, peer, service, code: error.code, why: error.message })
+    // A stranger must not be able to fill the log.
+    const now = Date.now()
+    const level = now - this.#lastReport >= 1_000 ? 'info' : 'debug'
+    if (level === 'info') this.#lastReport = now
+    context.logger[level]('request refused', { remote, peer, service, code: error.code, why: error.message })
     emit('refused', { remote, peer, service, error })
   }
 }

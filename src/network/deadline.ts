@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { asError } from './errors.ts'
 
 /**
@@ -16,6 +17,7 @@ export class Scope {
   /** `timeout` in milliseconds; `onTimeout` makes the error that says what took too long. */
   constructor(timeout: number, outer: readonly (AbortSignal | undefined)[], onTimeout: () => Error) {
     this.signal = this.#controller.signal
+    setMaxListeners(0, this.signal) // One for each thing under way at once.
     this.#outer = outer.filter((signal) => signal !== undefined)
     this.#timer = setTimeout(() => this.#controller.abort(onTimeout()), timeout)
     for (const signal of this.#outer) signal.addEventListener('abort', this.#onOuterAbort)

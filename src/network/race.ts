@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { SocketAddress } from '../core/address.ts'
 import { asError } from './errors.ts'
 import type { SecureStream } from './secure-stream.ts'
@@ -19,6 +20,7 @@ export async function raceAddresses(
 ): Promise<SecureStream> {
   signal.throwIfAborted()
   const losers = new AbortController()
+  setMaxListeners(0, losers.signal)
   const onAbort = (): void => losers.abort(signal.reason)
   signal.addEventListener('abort', onAbort)
   let timer: NodeJS.Timeout | undefined

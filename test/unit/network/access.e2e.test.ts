@@ -270,3 +270,20 @@ test('ping measures round trips without any service', async (t) => {
   pinger.close()
   await assert.rejects(pinger.roundTrip())
 })
+
+test('a refused stranger holds a place among the handshakes until it has gone', async (t) => {
+  const [a, b] = await makePair(t, { limits: { handshakesPerAddress: 1 }, timeouts: { linger: 60_000 } })
+  const { port } = await canary(t)
+  a.network.services.set({ name: 'web', host: '127.0.0.1', port, allow: '*' })
+  for (let i = 0; i < 3; i++) {
+    await assert.rejects(use(b, a, 'missing'), { code: 'ERR_NATWORK_SERVICE_DENIED' })
+    let heard: string | undefined
+    while (heard === undefined) {
+      heard = await use(b, a, 'web').catch((error: unknown) => {
+        assert.equal(error instanceof Error && 'code' in error && error.code, 'ERR_NATWORK_NODE_UNREACHABLE')
+        return undefined
+      })
+    }
+    assert.equal(heard, 'secret')
+  }
+})
