@@ -121,7 +121,7 @@ export function exitOf(child: ChildProcess): Promise<ExitStatus> {
 }
 
 // ip and nft lie in /usr/sbin, which a plain user's PATH often lacks.
-function withSystemPath(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+export function withSystemPath(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...env, PATH: `${env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin` }
 }
 
