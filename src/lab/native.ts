@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { execFile } from 'node:child_process'
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { LabSystemError } from './errors.ts'
@@ -20,13 +20,31 @@ export async function helperProgram(): Promise<string> {
   if (process.platform !== 'linux') {
     throw new LabSystemError('ERR_NATWORK_LAB_PLATFORM', 'the lab needs Linux (network namespaces)')
   }
-  const name = `natwork-lab-${sourceHash()}-${process.arch}`
+  const name = helperName()
   const built = join(packageRoot, 'dist/native', name)
   if (existsSync(built)) return built
   const folder = cacheFolder()
   const cached = join(folder, name)
   if (!existsSync(cached)) await compileHelper(cached)
+  // In a temporary folder somebody else may have put one there before us.
+  if (statSync(cached).uid !== process.getuid?.() || statSync(folder).uid !== process.getuid()) {
+    throw new LabSystemError('ERR_NATWORK_LAB_NO_PERMISSION', `${folder} belongs to somebody else: remove it`)
+  }
   return cached
+}
+
+/**
+ * For the build of the package: leaves the helper in dist/native where this machine can compile it. Elsewhere users
+ * compile it themselves, once.
+ *
+ * @internal
+ */
+export async function prebuildHelper(): Promise<void> {
+  if (process.platform !== 'linux' || findProgram('cc') === undefined) return
+  const target = join(packageRoot, 'dist/native', helperName())
+  if (existsSync(target)) return
+  await rm(dirname(target), { recursive: true, force: true })
+  await compileHelper(target)
 }
 
 /** Compiles native/lab to `target`; two at once do not disturb each other. */
@@ -38,7 +56,7 @@ export async function compileHelper(target: string): Promise<void> {
       'the lab compiles a small helper once and found no C compiler: apt-get install gcc libc6-dev',
     )
   }
-  await mkdir(join(target, '..'), { recursive: true, mode: 0o755 })
+  await mkdir(dirname(target), { recursive: true, mode: 0o755 })
   const temporary = `${target}.${process.pid}`
   try {
     // Static: it then also runs where the C library is another one.
@@ -70,6 +88,10 @@ function sources(ending: string): string[] {
     .filter((name) => name.endsWith(ending))
     .sort()
     .map((name) => join(folder, name))
+}
+
+function helperName(): string {
+  return `natwork-lab-${sourceHash()}-${process.arch}`
 }
 
 function sourceHash(): string {
