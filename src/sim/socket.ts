@@ -1,7 +1,7 @@
 import type { Machine, Micros, Path, Transmit } from '../core/machine.ts'
 import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
-import type { EventQueue, Handler } from './events.ts'
+import type { EventQueue } from './events.ts'
 import type { Host } from './host.ts'
 import { DEFAULT_TTL } from './packet.ts'
 import type { IcmpError, UdpPacket } from './packet.ts'
@@ -23,7 +23,7 @@ interface Driven {
  * A UDP socket of a simulated host. It drives machines by the drain contract (core/machine.ts), or plain callbacks:
  * set `onMessage` and call `send`.
  */
-export class SimSocket implements Handler<Micros> {
+export class SimSocket {
   readonly host: Host
   readonly port: number
   /** @internal */

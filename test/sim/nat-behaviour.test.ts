@@ -212,3 +212,37 @@ test('an unknown kind, or sites that share nothing, are told in one line', () =>
   assert.throws(() => world.site('b', { kind: 'symmetric', beside: a }), { code: 'ERR_NATWORK_SIM_SITE' })
   assert.throws(() => world.site('c', { kind: [nat({ ports: 'fixed' })] }), { code: 'ERR_NATWORK_SIM_NAT' })
 })
+
+test('a host with two wires sends by the one whose address the socket has', () => {
+  const world = new World({ seed: 1 })
+  const wifi = world.site('wifi', { kind: 'port-restricted' })
+  const mobile = world.site('mobile', { kind: 'cgn-cone' })
+  world.link(wifi.client, mobile.routers[0]!, { addresses: ['10.99.0.9'] })
+  const { socket, seen } = watch(world)
+  wifi.client.bind({ port: 5000, address: wifi.client.addresses[0]! }).send(HELLO, socket.address)
+  wifi.client.bind({ port: 5000, address: '10.99.0.9' }).send(HELLO, socket.address)
+  world.run()
+  assert.deepEqual(seen, [`${wifi.publicAddresses[0]}:5000`, `${mobile.publicAddresses[0]}:5000`])
+})
+
+test('a client that gets a new private address gets a new mapping, and answers reach it there', () => {
+  const world = new World({ seed: 1 })
+  const site = world.site('home', { kind: [nat({ ports: 'random' })] })
+  const client = site.client.bind({ port: 5000 })
+  const { socket, seen } = watch(world)
+  let got = 0
+  client.onMessage = () => got++
+  client.send(HELLO, socket.address)
+  world.run()
+  site.client.rebind('10.0.1.77')
+  const [address, port] = seen[0]!.split(':')
+  socket.send(HELLO, { address: address!, port: Number(port) })
+  world.run()
+  assert.equal(got, 0, 'the old mapping leads nowhere')
+  client.send(HELLO, socket.address)
+  world.run()
+  assert.notEqual(seen[1], seen[0])
+  socket.send(HELLO, { address: address!, port: Number(seen[1]!.split(':')[1]) })
+  world.run()
+  assert.equal(got, 1)
+})
