@@ -19,9 +19,19 @@ const LARGEST_SKEW = 10_000
 const SLOW_START_PACE = 2
 const STEADY_PACE = 1.25
 
+/** LEDBAT++ §4.2: the window falls by this part of itself for each target that the queue is too long, at most by half. */
+const DECREASE = 1
+/** LEDBAT++ §4.4: how long the window stays small, in round trips, and how often: nine times as long as it cost. */
+const SLOWDOWN_ROUNDS = 2
+const SLOWDOWN_PAUSE = 9
+
 /**
  * LEDBAT (BEP 29 "congestion control", RFC 6817): keeps the queue that it causes below 100 ms of one-way delay, and so
  * gives way to whatever else wants the path. For bulk in the background.
+ *
+ * Two things are taken from LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus), because plain LEDBAT gives all to the flow that
+ * came last, which takes the queue of the others for the base: the window falls in proportion to itself, and now and then
+ * it shrinks to two packets for two round trips, so that the queue drains and everybody sees the true base.
  */
 export class Ledbat implements CongestionController {
   readonly name = 'ledbat'
@@ -33,6 +43,10 @@ export class Ledbat implements CongestionController {
   #delays = new DelayHistory()
   #reverse = new DelayHistory()
   #drift = new DriftMeter()
+  /** When the next slowdown begins; while one goes on, when this one began. */
+  #slowdownAt: Micros = Infinity
+  /** Until when the window stays small; 0 when no slowdown goes on. */
+  #slowUntil: Micros = 0
 
   constructor(packetSize: number) {
     this.#packet = packetSize
@@ -52,38 +66,23 @@ export class Ledbat implements CongestionController {
   onAck(sample: AckSample): void {
     this.#smoothedRtt = sample.smoothedRtt
     const queuing = this.#queuing(sample)
-    if (sample.acked === 0) return
-    if (this.#slowStart) {
-      if (queuing > TARGET * SLOW_START_EXIT) {
-        this.#slowStart = false
-        this.#threshold = this.window
-      } else if (sample.windowLimited && !sample.recovering) {
-        // RFC 6817 §2.4.2 leaves slow start to the implementer; RFC 5681 §3.1.
-        this.window += sample.acked
-        if (this.window >= this.#threshold) this.#slowStart = false
-      }
-      return
-    }
-    const offTarget = (TARGET - queuing) / TARGET
-    const before = this.window
-    // At most one packet a round trip down as well as up would be slow to yield: RFC 6817 lets it fall in proportion.
-    const change = (GAIN * Math.max(offTarget, -1) * sample.acked * this.#packet) / before
-    if (change > 0 && (!sample.windowLimited || sample.recovering)) return
-    const allowed = sample.inFlight + sample.acked + ALLOWED_INCREASE * this.#packet
-    const grown = change > 0 ? Math.max(before, Math.min(before + change, allowed)) : before + change
-    this.window = Math.max(grown, MIN_PACKETS * this.#packet)
+    if (sample.acked === 0 || sample.now < this.#slowUntil) return
+    if (this.#slowStart) this.#grow(sample, queuing)
+    else if (sample.now >= this.#slowdownAt && sample.windowLimited) this.#slowDown(sample.now)
+    else this.#follow(sample, queuing)
   }
 
-  onLoss(): void {
+  onLoss(now: Micros): void {
     // RFC 6817 §2.4.1: halve at most once a round trip; BEP 29 "packet loss".
-    this.#slowStart = false
     this.window = Math.max(this.window / 2, MIN_PACKETS * this.#packet)
     this.#threshold = this.window
+    this.#leaveSlowStart(now)
   }
 
-  onTimeout(): void {
+  onTimeout(now: Micros): void {
     // RFC 6817 §2.4.1 and RFC 5681 §3.1: one packet, then slow start to half of what was.
     this.#threshold = Math.max(this.window / 2, MIN_PACKETS * this.#packet)
+    this.#leaveSlowStart(now)
     this.#slowStart = true
     this.window = this.#packet
   }
@@ -98,9 +97,58 @@ export class Ledbat implements CongestionController {
     this.#slowStart = true
     this.#threshold = Infinity
     this.#smoothedRtt = 0
+    this.#slowdownAt = Infinity
+    this.#slowUntil = 0
     this.#delays = new DelayHistory()
     this.#reverse = new DelayHistory()
     this.#drift = new DriftMeter()
+  }
+
+  /** RFC 6817 §2.4.2 leaves slow start to the implementer; RFC 5681 §3.1. */
+  #grow(sample: AckSample, queuing: Micros): void {
+    if (queuing > TARGET * SLOW_START_EXIT) {
+      // The packets that met this queue left when the window was half as large.
+      this.window = Math.max(this.window / 2, MIN_PACKETS * this.#packet)
+      this.#leaveSlowStart(sample.now)
+    } else if (sample.windowLimited && !sample.recovering) {
+      this.window += sample.acked
+      if (this.window >= this.#threshold) this.#leaveSlowStart(sample.now)
+    }
+  }
+
+  /** RFC 6817 §2.4.2, with the decrease of LEDBAT++ §4.2. */
+  #follow(sample: AckSample, queuing: Micros): void {
+    const { window } = this
+    const offTarget = (TARGET - queuing) / TARGET
+    if (offTarget < 0) {
+      const fall = Math.max(DECREASE * offTarget, -0.5) * sample.acked
+      this.window = Math.max(window + fall, MIN_PACKETS * this.#packet)
+    } else if (sample.windowLimited && !sample.recovering) {
+      const allowed = sample.inFlight + sample.acked + ALLOWED_INCREASE * this.#packet
+      const grown = window + (GAIN * offTarget * sample.acked * this.#packet) / window
+      this.window = Math.max(window, Math.min(grown, allowed))
+    }
+  }
+
+  #slowDown(now: Micros): void {
+    this.#slowdownAt = now
+    this.#slowUntil = now + SLOWDOWN_ROUNDS * this.#smoothedRtt
+    this.#threshold = this.window
+    this.#slowStart = true
+    this.window = MIN_PACKETS * this.#packet
+  }
+
+  /** Also the end of a slowdown, whose length decides when the next one comes. */
+  #leaveSlowStart(now: Micros): void {
+    this.#slowStart = false
+    this.#slowdownAt =
+      this.#slowUntil > 0
+        ? now + SLOWDOWN_PAUSE * (now - this.#slowdownAt)
+        : Math.max(
+            now + SLOWDOWN_ROUNDS * this.#smoothedRtt,
+            this.#slowdownAt < Infinity ? this.#slowdownAt : 0,
+          )
+    this.#slowUntil = 0
   }
 
   /** The delay that the path's queues add, µs; 0 where the peer has not measured any. */
