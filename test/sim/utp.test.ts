@@ -80,7 +80,7 @@ test('two LEDBAT flows share a bottleneck', () => {
   const shares = flows.map((flow, i) => flow.sink.bytes - before[i]!)
   const sum = shares.reduce((a, b) => a + b)
   const jain = sum ** 2 / (shares.length * shares.reduce((a, b) => a + b * b, 0))
-  assert.ok(jain > 0.9, `${shares.join(' ')}`)
+  assert.ok(jain > 0.9, shares.join(' '))
   assert.ok((sum * 8) / 60 > 0.8 * 4e6, `${sum}`)
 })
 
