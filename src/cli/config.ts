@@ -1,0 +1,173 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { LineCounter, parseDocument, type Document } from 'yaml'
+import { z } from 'zod'
+import { parseAddress, UsageError, type SocketAddress } from '../core/index.ts'
+import type { Folders } from './folders.ts'
+import { readHostPort, type HostPort } from './names.ts'
+import { errnoOf, systemError } from './errors.ts'
+
+/** The settings of a node. Flags win over the environment (`NATWORK_*`), that over the file, that over defaults. */
+export type Config = z.output<typeof schema>
+
+/** A TCP service of this machine (or near it) that other nodes may reach. */
+export interface SharedService {
+  readonly target: HostPort
+  /** Node ids, or names under `peers`. Empty: only who holds a ticket. */
+  readonly allow: readonly string[]
+}
+
+/** What the flags of a command say: the same fields as in the file. */
+export type Flags = Partial<Pick<Config, 'host' | 'port' | 'logLevel'>> & { readonly config?: string }
+
+/** Settings that the environment can give, and the field each is. */
+const variables = {
+  NATWORK_HOST: 'host',
+  NATWORK_PORT: 'port',
+  NATWORK_LOG_LEVEL: 'logLevel',
+} as const
+
+/**
+ * Reads `config.yaml` (it need not exist) and lays the environment and the flags over it.
+ *
+ * @throws {UsageError} `ERR_NATWORK_CONFIG`: one line that names the file, the line, the field and what to write.
+ */
+export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flags): Config {
+  const named = flags.config ?? env['NATWORK_CONFIG']
+  const file = named ?? join(folders.config, 'config.yaml')
+  const values: Record<string, unknown> = { ...readConfigFile(file, named !== undefined) }
+  for (const [variable, field] of Object.entries(variables)) {
+    const text = env[variable]
+    if (text === undefined || text === '') continue
+    values[field] = check(schema.shape[field], field === 'port' ? numberIn(text) : text, () => variable)
+  }
+  for (const field of Object.values(variables)) {
+    if (flags[field] === undefined) continue
+    values[field] = check(schema.shape[field], flags[field], () => `--${kebab(field)}`)
+  }
+  return check(schema, values, (path) => `${file}: ${path.join('.')}`)
+}
+
+/** Names of services and of peers: they appear in host names (`NAME.PEER.natwork`), so each is a DNS label. */
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'write a short name of a–z, 0–9 and -, such as web')
+
+/** `HOST:PORT`. */
+export const targetSchema = z.string().transform((text, context): HostPort => {
+  const target = readHostPort(text)
+  if (target !== undefined && target.port > 0) return target
+  context.addIssue(`"${text}" is not HOST:PORT, write for example 127.0.0.1:8080`)
+  return z.NEVER
+})
+
+/** The text form of a node id. */
+export const nodeIdSchema = z
+  .string()
+  .regex(/^b[a-z2-7]{52}$/, 'write the id that `natwork id` prints there (b and 52 letters and digits)')
+
+const addressSchema = z.string().transform((text, context): SocketAddress => {
+  try {
+    return parseAddress(text)
+  } catch (error) {
+    context.addIssue((error as Error).message)
+    return z.NEVER
+  }
+})
+
+const service: z.ZodType<SharedService> = z.preprocess(
+  (value) => (typeof value === 'string' ? { target: value } : value),
+  z.strictObject({
+    target: targetSchema,
+    allow: z.array(z.union([nodeIdSchema, nameSchema], 'write node ids or names of peers')).default([]),
+  }),
+)
+
+const schema = z.strictObject({
+  /** The UDP address to bind. */
+  host: z.string('write an IP address, such as 0.0.0.0').min(1).default('0.0.0.0'),
+  /** The UDP port to bind; 0 takes any free one. */
+  port: z
+    .int('write a number from 0 to 65535')
+    .min(0, 'write a number from 0 to 65535')
+    .max(65535, 'write a number from 0 to 65535')
+    .default(1315),
+  logLevel: z
+    .enum(['debug', 'info', 'warn', 'error', 'silent'], 'write one of debug, info, warn, error, silent')
+    .default('warn'),
+  services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
+  /** Names for other nodes, and where to find them when nothing else tells. */
+  peers: z
+    .record(
+      nameSchema,
+      z.strictObject({ id: nodeIdSchema, addresses: z.array(addressSchema).default([]) }),
+      'write NAME: { id: …, addresses: […] }',
+    )
+    .default({}),
+})
+
+/** What may stand at the top, and below each record. */
+const fields: Readonly<Record<string, readonly string[]>> = {
+  '': Object.keys(schema.shape),
+  services: ['target', 'allow'],
+  peers: ['id', 'addresses'],
+}
+
+function readConfigFile(file: string, mustExist: boolean): Record<string, unknown> {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if (!mustExist && errnoOf(error) === 'ENOENT') return {}
+    throw systemError('ERR_NATWORK_CONFIG', `cannot read the configuration ${file}`, error)
+  }
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines })
+  const [mistake] = document.errors
+  if (mistake !== undefined) {
+    const { line } = lines.linePos(mistake.pos[0])
+    const [what = ''] = mistake.message.split('\n')
+    throw configError(`${file}:${line}`, what.replace(/ at line \d+, column \d+:?$/, ''))
+  }
+  const values: unknown = document.toJS()
+  if (values === null) return {}
+  // Checked here, where the lines are known; parsed once more with the other layers over it.
+  check(schema, values, (path) => `${file}:${lineOf(document, lines, path)}: ${path.join('.')}`)
+  return values as Record<string, unknown>
+}
+
+/** The line of the field, or of the nearest thing around it that exists. */
+function lineOf(document: Document, lines: LineCounter, path: readonly PropertyKey[]): number {
+  for (let length = path.length; length > 0; length--) {
+    const node: unknown = document.getIn(path.slice(0, length), true)
+    const range = typeof node === 'object' && node !== null && 'range' in node ? node.range : undefined
+    if (Array.isArray(range) && typeof range[0] === 'number') return lines.linePos(range[0]).line
+  }
+  return 1
+}
+
+function check<T extends z.ZodType>(
+  type: T,
+  value: unknown,
+  where: (path: readonly PropertyKey[]) => string,
+): z.output<T> {
+  const { success, data, error } = type.safeParse(value)
+  if (success) return data
+  const issue = error.issues[0]
+  if (issue?.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys
+    const known = fields[String(issue.path[0] ?? '')] ?? []
+    throw configError(where([...issue.path, key]), `there is no such setting; there are ${known.join(', ')}`)
+  }
+  // A record's key that is no name: zod keeps what the name lacks one level deeper.
+  const message = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message
+  throw configError(where(issue?.path ?? []), message ?? 'not understood')
+}
+
+function configError(where: string, what: string): UsageError {
+  return new UsageError('ERR_NATWORK_CONFIG', `${where.replace(/: $/, '')}: ${what}`)
+}
+
+const numberIn = (text: string): unknown => (/^\d+$/.test(text) ? Number(text) : text)
+
+const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
