@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { LineCounter, parseDocument, type Document } from 'yaml'
 import { z } from 'zod'
 import { parseAddress, UsageError, type SocketAddress } from '../core/index.ts'
+import { isNodeId, type NodeId } from '../network/node-id.ts'
 import type { Folders } from './folders.ts'
 import { readHostPort, type HostPort } from './names.ts'
 import { errnoOf, systemError } from './errors.ts'
@@ -62,9 +63,10 @@ export const targetSchema = z.string().transform((text, context): HostPort => {
 })
 
 /** The text form of a node id. */
-export const nodeIdSchema = z
-  .string()
-  .regex(/^b[a-z2-7]{52}$/, 'write the id that `natwork id` prints there (b and 52 letters and digits)')
+export const nodeIdSchema = z.custom<NodeId>(
+  (value) => typeof value === 'string' && isNodeId(value),
+  'write the id that `natwork id` prints there (b and 52 letters and digits)',
+)
 
 const addressSchema = z.string().transform((text, context): SocketAddress => {
   try {

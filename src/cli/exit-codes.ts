@@ -1,4 +1,5 @@
 import { PeerError, SystemError, UsageError } from '../core/index.ts'
+import { refusalCodes } from '../network/errors.ts'
 import { asNatworkError } from './errors.ts'
 
 /**
@@ -32,13 +33,15 @@ export function describeExitCodes(): string {
 
 const nodeCodes: ReadonlySet<string> = new Set(['ERR_NATWORK_NO_NODE', 'ERR_NATWORK_NODE_RUNS'])
 
-const refusals: ReadonlySet<string> = new Set(['ERR_NATWORK_REFUSED'])
+// The class RefusedError would tell too, but does not survive the control socket.
+const refusals: ReadonlySet<string> = new Set(refusalCodes)
 
 function reasonOf(thrown: unknown): ExitReason {
   const error = asNatworkError(thrown)
   if (error === undefined) return 'internal'
-  if (nodeCodes.has(error.code)) return 'node'
-  if (error instanceof PeerError) return refusals.has(error.code) ? 'refused' : 'unreachable'
+  const { code } = error
+  if (nodeCodes.has(code)) return 'node'
+  if (error instanceof PeerError) return refusals.has(code) ? 'refused' : 'unreachable'
   if (error instanceof UsageError) return 'usage'
   return error instanceof SystemError ? 'system' : 'internal'
 }

@@ -29,6 +29,12 @@ export function findFolders(env: NodeJS.ProcessEnv): Folders {
   }
 }
 
+/** The Unix socket of the node that runs here. */
+export const controlPath = ({ runtime }: Folders): string => join(runtime, 'control.sock')
+
+/** The private key of this node, PEM. */
+export const keyPath = ({ state }: Folders): string => join(state, 'key.pem')
+
 /**
  * Makes a folder that nobody else can look into (mode 0700).
  *

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { NatworkError } from '../../core/index.ts'
+import { NatworkError, PeerError } from '../../core/index.ts'
 import { errnoOf, systemError } from '../errors.ts'
 import { version } from '../version.ts'
 import { readJsonLine, writeJsonLine } from './lines.ts'
@@ -30,6 +30,37 @@ export async function ask(path: string, request: Request, signal?: AbortSignal):
 export async function askForStream(path: string, request: Request, signal?: AbortSignal): Promise<Duplex> {
   const { socket } = await send(path, request, signal)
   return new ControlStream(socket)
+}
+
+/**
+ * Like {@link ask}, for a request that the node goes on with until `close` is called: `onEvent` gets what it tells.
+ * `ended` resolves after `close`, and rejects when the node went first.
+ */
+export async function askAndFollow(
+  path: string,
+  request: Request,
+  signal: AbortSignal | undefined,
+  onEvent: (event: unknown) => void,
+): Promise<{ result: unknown; ended: Promise<void>; close: () => Promise<void> }> {
+  const { socket, result } = await send(path, request, signal)
+  let closing = false
+  const follow = async (): Promise<void> => {
+    let event: unknown
+    while ((event = await readJsonLine(socket)) !== undefined) onEvent(event)
+    socket.destroy()
+    if (!closing) throw new PeerError('ERR_NATWORK_NODE_GONE', 'the node on this machine stopped')
+  }
+  const ended = follow()
+  return {
+    result,
+    ended,
+    async close() {
+      closing = true
+      // The node ends its side when it has let go of everything.
+      socket.end()
+      await ended
+    },
+  }
 }
 
 /** Connects, and reads who is there. The caller owns the socket. */

@@ -1,6 +1,8 @@
 import { z } from 'zod'
 import { NatworkError, PeerError, SystemError, UsageError } from '../../core/index.ts'
+import { nodeIdSchema } from '../config.ts'
 import { asNatworkError } from '../errors.ts'
+import { goalSchema, peerSchema } from '../goal.ts'
 
 /*
  * What the commands say to a running node, over a Unix socket that only its owner may open:
@@ -9,7 +11,8 @@ import { asNatworkError } from '../errors.ts'
  *     command  {"protocol":1,"request":"status"}
  *     node     {"ok":true,"result":{…}}    or    {"ok":false,"error":{"kind":…,"code":…,"message":…}}
  *
- * One request a connection. After the answer to `connect` both sides go on in frames (stream.ts).
+ * One request a connection. After the answer to `connect` both sides go on in frames (stream.ts); after that to
+ * `forward` the node tells events, one JSON value a line.
  */
 
 /** Raised when a change breaks older commands or nodes. */
@@ -33,15 +36,21 @@ export const requestSchema = z.discriminatedUnion('request', [
   z.object({
     request: z.literal('expose'),
     name: text,
-    /** HOST:PORT; absent when the service is there already. */
-    target: text.optional(),
-    allow: z.array(text).max(1_024),
+    /** Absent when the service is there already; then `allow` is added to its list. */
+    target: z.object({ host: text, port: z.int() }).optional(),
+    allow: z.array(nodeIdSchema).max(1_024),
     ticket: z.object({ uses: z.int(), seconds: z.int() }).optional(),
   }),
   z.object({ request: z.literal('unexpose'), name: text }),
-  /** `to`: ID/NAME or a ticket. */
-  z.object({ request: z.literal('connect'), to: text }),
-  z.object({ request: z.literal('ping'), id: text }),
+  /** Answered by a stream: the pipe. */
+  z.object({ request: z.literal('connect'), goal: goalSchema }),
+  /** Answered by the address it listens on, then by events, until the command ends the connection. */
+  z.object({
+    request: z.literal('forward'),
+    goal: goalSchema,
+    at: z.object({ host: text, port: z.int().min(0).max(65535) }),
+  }),
+  z.object({ request: z.literal('ping'), peer: peerSchema }),
 ])
 
 export type Request = z.output<typeof requestSchema>

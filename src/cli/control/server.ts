@@ -12,10 +12,24 @@ import { readJsonLine, writeJsonLine } from './lines.ts'
 import { packError, PROTOCOL, requestSchema, type Greeting, type Request } from './protocol.ts'
 import { ControlStream } from './stream.ts'
 
-/** What a request gets: a JSON value, or a stream that is carried over the socket from then on. */
-export type Answer = { readonly result: unknown } | { readonly stream: Duplex }
+/**
+ * What a request gets: a JSON value, a stream that is carried over the socket from then on, or a value and something
+ * that is held for as long as the command stays connected.
+ */
+export type Answer = { readonly result: unknown; readonly held?: Held } | { readonly stream: Duplex }
 
-export type Handler = (request: Request, signal: AbortSignal) => Promise<Answer>
+export interface Held {
+  /** Resolves when it ended by itself. */
+  readonly ended: Promise<void>
+  close(): Promise<void>
+}
+
+/** `tell` sends an event to the command, after the answer. */
+export type Handler = (
+  request: Request,
+  signal: AbortSignal,
+  tell: (event: object) => void,
+) => Promise<Answer>
 
 /** Connections at once. Only the owner of the node can open one, but a loop in a script must not take the node down. */
 const MAX_CONNECTIONS = 4_096
@@ -125,23 +139,31 @@ async function serve(socket: Socket, handler: Handler): Promise<void> {
   // A command says nothing more before the answer: the end of its side means that it was stopped.
   const look = (): unknown => socket.read(0)
   socket.on('readable', look).once('end', abort).once('close', abort)
+  const early: object[] = []
+  let tell = (event: object): unknown => early.push(event)
   let answer: Answer
   try {
-    answer = await handler(readRequest(line), gone.signal)
+    answer = await handler(readRequest(line), gone.signal, (event) => tell(event))
   } catch (error) {
     writeJsonLine(socket, { ok: false, error: packError(error) })
     socket.end()
     return
-  } finally {
-    socket.off('readable', look).off('end', abort).off('close', abort)
   }
-  if ('result' in answer) {
-    writeJsonLine(socket, { ok: true, result: answer.result })
-    socket.end()
+  socket.off('readable', look).off('end', abort).off('close', abort)
+  writeJsonLine(socket, { ok: true, result: 'result' in answer ? answer.result : {} })
+  if ('stream' in answer) {
+    await joinStreams(new ControlStream(socket), answer.stream)
     return
   }
-  writeJsonLine(socket, { ok: true, result: {} })
-  await joinStreams(new ControlStream(socket), answer.stream)
+  if (answer.held !== undefined) {
+    for (const event of early) writeJsonLine(socket, event)
+    tell = (event) => !socket.destroyed && writeJsonLine(socket, event)
+    const left = new Promise<void>((resolve) => socket.once('end', resolve).once('close', resolve).resume())
+    if (socket.readableEnded || socket.destroyed) abort()
+    if (!gone.signal.aborted) await Promise.race([left, answer.held.ended])
+    await answer.held.close()
+  }
+  socket.end()
 }
 
 function readRequest(line: unknown): Request {

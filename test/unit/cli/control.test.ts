@@ -8,8 +8,9 @@ import { join } from 'node:path'
 import { Duplex, PassThrough } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { after, test } from 'node:test'
-import { ask, askForStream } from '../../../src/cli/control/client.ts'
+import { ask, askAndFollow, askForStream } from '../../../src/cli/control/client.ts'
 import { startControlServer, type Handler } from '../../../src/cli/control/server.ts'
+import { parseNodeId } from '../../../src/network/node-id.ts'
 import { PeerError, silentLogger, UsageError } from '../../../src/core/index.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'natwork-control-'))
@@ -28,7 +29,8 @@ async function withServer(handler: Handler, use: (path: string) => Promise<void>
 }
 
 const status = { request: 'status' } as const
-const toEcho = { request: 'connect', to: 'b/echo' } as const
+const peer = { id: parseNodeId(`b${'a'.repeat(52)}`), addresses: [] }
+const toEcho = { request: 'connect' as const, goal: { ...peer, service: 'echo' } }
 const echo: Handler = () => Promise.resolve({ stream: new PassThrough() })
 
 test('a question gets its answer, an error arrives with class, code and message', async () => {
@@ -39,7 +41,7 @@ test('a question gets its answer, an error arrives with class, code and message'
   }
   await withServer(handler, async (path) => {
     assert.deepEqual(await ask(path, status), { up: true })
-    await assert.rejects(ask(path, { request: 'ping', id: 'x' }), {
+    await assert.rejects(ask(path, { request: 'ping', peer }), {
       name: 'PeerError',
       code: 'ERR_NATWORK_TIMEOUT',
       message: 'no answer',
@@ -201,4 +203,47 @@ test('a slow reader stops a fast writer', async () => {
       stream.destroy()
     },
   )
+})
+
+test('a held request tells events, and ends when the command does, or by itself', async () => {
+  let closed = 0
+  let endByItself = (): void => undefined
+  const handler: Handler = (_request, _signal, tell) => {
+    tell({ n: 1 })
+    setImmediate(() => tell({ n: 2 }))
+    const ended = new Promise<void>((resolve) => (endByItself = resolve))
+    return Promise.resolve({
+      result: 'held',
+      held: {
+        ended,
+        close: () => {
+          closed++
+          return Promise.resolve()
+        },
+      },
+    })
+  }
+  await withServer(handler, async (path) => {
+    const follow = async (): Promise<{
+      told: Promise<unknown>
+      held: Awaited<ReturnType<typeof askAndFollow>>
+    }> => {
+      const events: unknown[] = []
+      let second: (value: unknown) => void
+      const told = new Promise((resolve) => (second = resolve))
+      const held = await askAndFollow(path, status, undefined, (event) => {
+        if (events.push(event) === 2) second(events)
+      })
+      return { told, held }
+    }
+    const first = await follow()
+    assert.equal(first.held.result, 'held')
+    assert.deepEqual(await first.told, [{ n: 1 }, { n: 2 }])
+    await first.held.close()
+    assert.equal(closed, 1)
+    const other = await follow()
+    endByItself()
+    await assert.rejects(other.held.ended, { code: 'ERR_NATWORK_NODE_GONE' })
+    assert.equal(closed, 2)
+  })
 })

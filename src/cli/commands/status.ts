@@ -1,0 +1,48 @@
+import type { Command } from 'commander'
+import { ask } from '../control/client.ts'
+import { controlPath } from '../folders.ts'
+import type { NodeStatus } from '../node.ts'
+import { formatAge, formatBytes, table, type Style } from '../output.ts'
+import { readSettings, type Shell } from '../shell.ts'
+
+/** `natwork status`: what the node here shares, and who uses it. */
+export function registerStatus(program: Command, shell: Shell): Command {
+  return program
+    .command('status')
+    .description('show the node that runs here: addresses, what it shares, pipes')
+    .action(async (_options: object, command: Command) => {
+      const { folders } = readSettings(shell, command)
+      const status = (await ask(controlPath(folders), { request: 'status' }, shell.signal)) as NodeStatus
+      shell.output.result(status, (style) => describeStatus(status, style))
+    })
+}
+
+function describeStatus(status: NodeStatus, style: Style): string {
+  const { id, pid, uptime, addresses, services, pipes } = status
+  const head = [
+    `${style.green('●')} ${style.bold(id)}`,
+    `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}`,
+    `  addresses ${addresses.join(', ') || 'none'}`,
+  ]
+  const shared = services.map(({ name, target, allow }) => [name, target, allow.join(', ') || 'tickets only'])
+  const open = pipes.map((pipe) => [
+    pipe.direction === 'in' ? 'from' : 'to',
+    pipe.peer,
+    pipe.service,
+    pipe.state,
+    formatBytes(pipe.bytesIn),
+    formatBytes(pipe.bytesOut),
+    formatAge(pipe.age / 1_000),
+  ])
+  return [
+    ...head,
+    '',
+    shared.length > 0
+      ? table(style, [['SERVICE', 'TARGET', 'ALLOWED'], ...shared])
+      : 'Nothing is shared: `natwork expose NAME=HOST:PORT --ticket` does.',
+    '',
+    open.length > 0
+      ? table(style, [['', 'PEER', 'SERVICE', 'STATE', 'IN', 'OUT', 'AGE'], ...open])
+      : 'No pipe is open.',
+  ].join('\n')
+}

@@ -1,0 +1,72 @@
+import { constants } from 'node:os'
+import type { Command } from 'commander'
+import type { Logger } from '../core/index.ts'
+import { loadConfig, type Config, type Flags } from './config.ts'
+import { findFolders, type Folders } from './folders.ts'
+import { createLogger } from './log.ts'
+import type { Output } from './output.ts'
+
+/** What every command gets of the world around it. */
+export interface Shell {
+  readonly env: NodeJS.ProcessEnv
+  readonly stdin: NodeJS.ReadStream
+  readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
+  readonly output: Output
+  /** Aborts, with an {@link Interrupted}, on Ctrl-C and SIGTERM. */
+  readonly signal: AbortSignal
+}
+
+/** The user asked the command to end. */
+export class Interrupted extends Error {
+  /** 128 + the signal's number, as shells have it. */
+  readonly exitCode: number
+
+  constructor(signal: NodeJS.Signals) {
+    super(`ended by ${signal}`)
+    this.name = 'Interrupted'
+    this.exitCode = 128 + constants.signals[signal]
+  }
+}
+
+/** A shell with the settings that hold for this command. */
+export interface Settings {
+  readonly folders: Folders
+  readonly config: Config
+  readonly logger: Logger
+}
+
+/**
+ * Reads the settings: the flags of `command` over the environment over the file.
+ *
+ * @throws {UsageError} `ERR_NATWORK_CONFIG`
+ */
+export function readSettings(shell: Shell, command: Command): Settings {
+  const folders = findFolders(shell.env)
+  const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
+  const flags: Flags = {
+    ...(host !== undefined && { host }),
+    ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
+    ...(logLevel !== undefined && { logLevel: logLevel as Config['logLevel'] }),
+    ...(file !== undefined && { config: file }),
+  }
+  const config = loadConfig(folders, shell.env, flags)
+  return { folders, config, logger: createLogger(config.logLevel, shell.stderr, shell.output.json) }
+}
+
+/** For commands that run until they are told to stop: being told is their success. */
+export async function untilStopped(work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error
+  }
+}
+
+/** Resolves when the user wants the command to end. */
+export function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
