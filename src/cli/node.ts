@@ -84,11 +84,11 @@ export class LocalNode {
     try {
       makePrivateFolder(folders.state)
       // First of all: it is also what keeps a second node away from the files.
-      let node: LocalNode | undefined
+      const running: { node?: LocalNode } = {}
       const control: ControlServer = await startControlServer(
         controlPath(folders),
         (request, aborted, tell) => {
-          if (node !== undefined) return node.#answer(request, aborted, tell)
+          if (running.node !== undefined) return running.node.#answer(request, aborted, tell)
           throw new NatworkError('ERR_NATWORK_NO_NODE', 'the node here is only starting: try again')
         },
         logger,
@@ -116,8 +116,8 @@ export class LocalNode {
         closers.push(() => demo.close())
         network.services.set({ name: 'demo', ...demo.address })
       }
-      node = new LocalNode(network, settings, shared)
-      return { node, stop }
+      running.node = new LocalNode(network, settings, shared)
+      return { node: running.node, stop }
     } catch (error) {
       await stop()
       throw error
@@ -133,10 +133,10 @@ export class LocalNode {
       uptime: (Date.now() - this.#since) / 1_000,
       listens: formatAddress(network.boundAddress),
       addresses: network.addresses().map(formatAddress),
-      services: [...network.services].map(({ name, host, port, allow = [] }) => ({
-        name,
-        target: writeHostPort({ host, port }),
-        allow: [...allow],
+      services: [...network.services].map((service) => ({
+        name: service.name,
+        target: writeHostPort(service),
+        allow: allowed(service),
       })),
       pipes: [...network.pipes.values()].map(
         ({ id, direction, peer, service, state, bytesIn, bytesOut, age }) => ({
@@ -174,9 +174,9 @@ export class LocalNode {
   async #expose({ name, target, allow, ticket }: Request & { request: 'expose' }): Promise<object> {
     const { services } = this.network
     const known = services.get(name)
-    const ids = [...new Set([...(target === undefined ? (known?.allow ?? []) : []), ...allow])].map(
-      parseNodeId,
-    )
+    const ids = [
+      ...new Set([...(target === undefined && known !== undefined ? allowed(known) : []), ...allow]),
+    ].map(parseNodeId)
     const at = target ?? known
     if (at === undefined) {
       throw new UsageError(
@@ -227,6 +227,9 @@ export class LocalNode {
     )
   }
 }
+
+// Nothing here shares with everybody ('*').
+const allowed = ({ allow = [] }: Service): readonly string[] => (allow === '*' ? [] : allow)
 
 function configured({ config }: Settings): Service[] {
   return Object.entries(config.services).map(([name, { target, allow }]) => ({

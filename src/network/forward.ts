@@ -22,6 +22,8 @@ export interface ForwardTarget {
   readonly service: string
   /** A ticket's text. */
   readonly ticket?: string
+  /** Where the caller believes the node to be, as in `network.connect`. */
+  readonly addresses?: readonly SocketAddress[]
 }
 
 export interface ForwardEvents {
@@ -39,6 +41,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
   readonly address: SocketAddress
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
+  readonly #past = { sent: 0, received: 0 }
 
   /** @internal Use `network.forward`. */
   static async open(
@@ -72,6 +75,16 @@ export class Forward extends EventEmitter<ForwardEvents> {
     server.once('close', () => this.emit('close'))
   }
 
+  /** Bytes that all its connections have moved so far, to and from the peer's service. */
+  get moved(): { sent: number; received: number } {
+    let { sent, received } = this.#past
+    for (const { bytesRead, bytesWritten } of this.#sockets) {
+      sent += bytesRead
+      received += bytesWritten
+    }
+    return { sent, received }
+  }
+
   /** Stops accepting and resets what is open. Idempotent. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.resetAndDestroy()
@@ -85,6 +98,8 @@ export class Forward extends EventEmitter<ForwardEvents> {
     this.#sockets.add(socket)
     socket.once('close', () => {
       this.#sockets.delete(socket)
+      this.#past.sent += socket.bytesRead
+      this.#past.received += socket.bytesWritten
       gone.abort()
     })
     socket.on('error', () => undefined)

@@ -27,6 +27,8 @@ export interface ConnectOptions {
   readonly service: string
   /** A ticket's text, for a service that is not open to this node otherwise. */
   readonly ticket?: string
+  /** Where the caller believes the node to be: tried besides what the directory and the ticket say. */
+  readonly addresses?: readonly SocketAddress[]
   /** Gives up connecting, with its reason. Later it changes nothing: destroy the stream. */
   readonly signal?: AbortSignal
 }
@@ -129,6 +131,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     return run.addresses()[0] ?? run.session.utp.address
   }
 
+  /** The UDP address that is bound, as this machine sees it. */
+  get boundAddress(): SocketAddress {
+    return this.#current().session.transport.address
+  }
+
   /** Every UDP address where others may reach this node, most promising first. */
   addresses(): SocketAddress[] {
     return this.#current().addresses()
@@ -143,7 +150,7 @@ export class Network extends EventEmitter<NetworkEvents> {
    * @throws {UsageError} `ERR_NATWORK_STOPPED`, `_NODE_ID`, `_TICKET`.
    */
   async connect(id: NodeId, options: ConnectOptions): Promise<SecureStream> {
-    const { service, signal } = options
+    const { service } = options
     const { dialler } = this.#current()
     const ticket = options.ticket === undefined ? undefined : ticketFor(id, service, options.ticket)
     const pipe = this.#pipes.create({
@@ -153,7 +160,7 @@ export class Network extends EventEmitter<NetworkEvents> {
       ticketId: ticket?.ticketId,
     })
     try {
-      return await this.#open(pipe, dialler, ticket, signal)
+      return await this.#open(pipe, dialler, ticket, options)
     } catch (error) {
       this.#pipes.delete(pipe.id)
       throw error
@@ -180,9 +187,10 @@ export class Network extends EventEmitter<NetworkEvents> {
   }
 
   /** Connects to a node without using a service of it. Errors as {@link connect}. */
-  async ping(id: NodeId, options: { ticket?: string; signal?: AbortSignal } = {}): Promise<Pinger> {
+  async ping(id: NodeId, options: Omit<ConnectOptions, 'service'> = {}): Promise<Pinger> {
     const { dialler } = this.#current()
-    const addresses = options.ticket === undefined ? [] : parseTicket(options.ticket).addresses
+    const fromTicket = options.ticket === undefined ? [] : parseTicket(options.ticket).addresses
+    const addresses = [...(options.addresses ?? []), ...fromTicket]
     const stream = await dialler.dial(
       parseNodeId(id),
       { op: 'ping' },
@@ -262,12 +270,12 @@ export class Network extends EventEmitter<NetworkEvents> {
     pipe: Pipe,
     dialler: Dialler,
     ticket: Ticket | undefined,
-    signal: AbortSignal | undefined,
+    { addresses = [], signal }: ConnectOptions,
   ): Promise<SecureStream> {
     const stream = await dialler.dial(
       pipe.peer,
       { op: 'pipe', service: pipe.service, ...(ticket && { ticket: ticket.text }) },
-      { addresses: ticket?.addresses ?? [], signals: [signal, pipe.signal] },
+      { addresses: [...addresses, ...(ticket?.addresses ?? [])], signals: [signal, pipe.signal] },
     )
     pipe.opened(stream)
     stream.once('close', () => {

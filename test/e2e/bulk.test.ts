@@ -90,7 +90,9 @@ test(`${pipes.count} pipes at once, ${pipes.bytes / MiB} MiB each way in every o
     }),
   )
   const seconds = (performance.now() - started) / 1_000
-  t.diagnostic(`${((2 * pipes.count * pipes.bytes) / MiB / seconds).toFixed(0)} MiB/s in ${seconds.toFixed(1)} s`)
+  t.diagnostic(
+    `${((2 * pipes.count * pipes.bytes) / MiB / seconds).toFixed(0)} MiB/s in ${seconds.toFixed(1)} s`,
+  )
   assert.equal(await node.stop(), 0)
 })
 

@@ -25,7 +25,10 @@ test('ssh, with natwork cat as its ProxyCommand', async (t) => {
   const { env } = new Home(t)
   const proxy = ['-o', `ProxyCommand=${process.execPath} ${main} cat ${ticket}`]
   const remote = (command: string, input?: Buffer) =>
-    program(ssh, [...server.options, ...proxy, `${server.user}@natwork`, command], { env, ...(input && { input }) })
+    program(ssh, [...server.options, ...proxy, `${server.user}@natwork`, command], {
+      env,
+      ...(input && { input }),
+    })
 
   const exit = await remote('echo out; echo err >&2; exit 7')
   assert.deepEqual([exit.code, exit.stdout.toString(), exit.stderr], [7, 'out\n', 'err\n'])
@@ -83,7 +86,22 @@ test("PostgreSQL's psql: a session, rows out, COPY in and out", async (t) => {
   const query = (sql: string, input?: string) =>
     program(
       psql,
-      ['-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1', '-h', '127.0.0.1', '-p', `${forward.port}`, '-U', 'postgres', '-c', sql],
+      [
+        '-X',
+        '-A',
+        '-t',
+        '-q',
+        '-v',
+        'ON_ERROR_STOP=1',
+        '-h',
+        '127.0.0.1',
+        '-p',
+        `${forward.port}`,
+        '-U',
+        'postgres',
+        '-c',
+        sql,
+      ],
       { ...(input !== undefined && { input }) },
     )
   const rows = await query('select n, md5(n::text) from generate_series(1, 50000) n')

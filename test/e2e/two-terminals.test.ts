@@ -32,9 +32,15 @@ test('a second terminal of the same user, with the node running', async (t) => {
 test('what people see', async (t) => {
   const node = start(t, new Home(t), ['up', '--demo', '--host', '127.0.0.1', '--port', '0'])
   const [line = ''] = await node.sees(/npx natwork (.*)/)
-  assert.match(node.stdout, /● natwork is up\n\n {2}id {9}b[a-z2-7]{52}\n {2}listens {4}UDP 127\.0\.0\.1:\d+\n/)
+  assert.match(
+    node.stdout,
+    /● natwork is up\n\n {2}id {9}b[a-z2-7]{52}\n {2}listens {4}UDP 127\.0\.0\.1:\d+\n/,
+  )
   assert.match(node.stdout, /shares {5}demo \(127\.0\.0\.1:\d+\) with who has a ticket/)
-  const args = line.split(' ').slice(2).map((arg) => (arg === '8080' ? '0' : arg))
+  const args = line
+    .split(' ')
+    .slice(2)
+    .map((arg) => (arg === '8080' ? '0' : arg))
   const forward = start(t, new Home(t), args)
   const [, url] = await forward.sees(/open (http:\/\/127\.0\.0\.1:\d+\/)/)
   assert.equal((await fetch(url ?? '')).status, 200)

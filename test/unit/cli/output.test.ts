@@ -15,7 +15,7 @@ function sink(terminal?: { colours: boolean }) {
   if (terminal !== undefined) {
     Object.assign(stream, { isTTY: true, hasColors: () => terminal.colours })
   }
-  return { stream, text: () => (stream as unknown as PassThrough).read()?.toString() ?? '' }
+  return { stream, text: () => String((stream as unknown as PassThrough).read() ?? '') }
 }
 
 test('results are text for people and one JSON value a line for programs', () => {

@@ -45,7 +45,7 @@ function curl(...args: string[]): Promise<string> {
     const at = `127.0.0.1:${portOf(proxy)}`
     const options = args.map((arg) => arg.replace('PROXY', at))
     execFile('curl', ['-sS', '--noproxy', '', ...options], (error, stdout) => {
-      if (error) reject(error)
+      if (error) reject(new Error('curl failed', { cause: error }))
       else resolve(stdout)
     })
   })
