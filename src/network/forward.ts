@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { SocketAddress } from '../core/address.ts'
-import { SystemError } from '../core/errors.ts'
+import { NatworkError, SystemError } from '../core/errors.ts'
 import { asError, errno } from './errors.ts'
 import type { NodeId } from './node-id.ts'
 import type { SecureStream } from './secure-stream.ts'
@@ -27,7 +27,7 @@ export interface ForwardTarget {
 }
 
 export interface ForwardEvents {
-  /** A local connection could not be joined to the peer's service; it was reset. */
+  /** A local connection got no pipe, or lost it to the peer or the network; it was reset. */
   failed: [error: Error]
   /** No more connections are accepted; those open go on. */
   close: []
@@ -104,7 +104,9 @@ export class Forward extends EventEmitter<ForwardEvents> {
     })
     socket.on('error', () => undefined)
     try {
-      await splice(socket, await connect(gone.signal))
+      const broken = await splice(socket, await connect(gone.signal))
+      // What the local program broke off is its own affair.
+      if (broken instanceof NatworkError) this.emit('failed', broken)
     } catch (error) {
       if (!gone.signal.aborted) this.emit('failed', asError(error))
       socket.resetAndDestroy()

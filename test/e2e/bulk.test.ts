@@ -1,4 +1,5 @@
-// Much at once. NATWORK_TEST_FULL=1 runs the sizes of the promise (1 GiB; 200 pipes of 10 MiB), else a part of them.
+// Much at once. `NATWORK_TEST_FULL=1 npm test -- test/e2e/bulk.test.ts` runs what the README promises (1 GiB; 200 pipes of
+// 10 MiB each way); without it a part of that, so that the whole suite stays short.
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -11,15 +12,16 @@ import { listen } from './servers.ts'
 
 const MiB = 1_048_576
 const full = process.env['NATWORK_TEST_FULL'] === '1'
-const pipes = { count: 200, bytes: (full ? 10 : 1) * MiB }
-const file = { bytes: (full ? 1_024 : 128) * MiB }
+const pipes = { count: 200, bytes: (full ? 10 : 1 / 8) * MiB }
+const file = { bytes: (full ? 1_024 : 64) * MiB }
 
 /** Bytes that compress and repeat nowhere, without the cost of making each. */
+const noise = randomBytes(MiB)
 function* chunks(total: number, seed: number) {
-  const noise = randomBytes(MiB)
   for (let left = total, n = seed; left > 0; left -= MiB, n++) {
-    noise.writeUInt32BE(n >>> 0, 0)
-    yield Buffer.from(noise.subarray(0, Math.min(left, MiB)))
+    const chunk = Buffer.from(noise.subarray(0, Math.min(left, MiB)))
+    chunk.writeUInt32BE(n, 0)
+    yield chunk
   }
 }
 
@@ -37,20 +39,17 @@ async function send(to: Writable, total: number, seed: number): Promise<string> 
 
 async function hashOf(socket: Socket): Promise<string> {
   const hash = createHash('sha256')
-  for await (const chunk of socket) hash.update(chunk as Buffer)
+  // A socket that was read to its end by the plain iterator is destroyed: its other half is still wanted.
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) hash.update(chunk as Buffer)
   return hash.digest('hex')
 }
 
 test(`a file of ${file.bytes / MiB} MiB arrives as it was, through a forward`, async (t) => {
-  const received: Promise<string>[] = []
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    received.push(
-      hashOf(socket).then((digest) => {
-        socket.end(digest)
-        return digest
-      }),
+    hashOf(socket).then(
+      (digest) => socket.end(digest),
+      () => undefined,
     )
-    received.at(-1)?.catch(() => undefined)
   })
   const node = await startNode(t, new Home(t), ['--expose', `sink=127.0.0.1:${await listen(t, server)}`])
   const forward = await startForward(t, new Home(t), node.ticket)
@@ -62,7 +61,7 @@ test(`a file of ${file.bytes / MiB} MiB arrives as it was, through a forward`, a
   t.diagnostic(`${(file.bytes / MiB / ((performance.now() - started) / 1_000)).toFixed(0)} MiB/s`)
 })
 
-test(`${pipes.count} pipes at once, ${pipes.bytes / MiB} MiB each way in every one`, async (t) => {
+test(`${pipes.count} pipes at once, ${pipes.bytes / 1_024} KiB each way in every one`, async (t) => {
   const echo = createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => undefined).pipe(socket)
   })

@@ -4,7 +4,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { Agent, createServer as createHttpServer, get, type IncomingMessage } from 'node:http'
 import { createServer } from 'node:net'
-import { buffer, text } from 'node:stream/consumers'
+import { text } from 'node:stream/consumers'
 import { test, type TestContext } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { Home, main, program, startForward, startNode } from './natwork.ts'
@@ -126,10 +126,13 @@ test('nc -N: the request ends by half-close, the answer comes after', async (t) 
   if (nc === undefined) return
   // Answers only when the request is complete.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    buffer(socket).then(
-      (bytes) => socket.end(`${bytes.length} ${sha256(bytes)}\n`),
-      () => undefined,
-    )
+    const chunks: Buffer[] = []
+    socket.on('error', () => undefined)
+    socket.on('data', (chunk) => chunks.push(chunk))
+    socket.on('end', () => {
+      const bytes = Buffer.concat(chunks)
+      socket.end(`${bytes.length} ${sha256(bytes)}\n`)
+    })
   })
   const ticket = await share(t, 'digest', await listen(t, server))
   const forward = await startForward(t, new Home(t), ticket)

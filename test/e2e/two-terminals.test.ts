@@ -5,7 +5,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Home, run, start, startForward, startNode } from './natwork.ts'
 
-const page = async (port: number) => (await fetch(`http://127.0.0.1:${port}/`)).text()
+// One connection a request: what is tested is whether new pipes open.
+const page = async (port: number) =>
+  (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } })).text()
 
 test('another user on the machine opens the page by the printed line', async (t) => {
   const node = await startNode(t, new Home(t), ['--demo'])

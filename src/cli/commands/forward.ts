@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import type { Command } from 'commander'
 import { unpackError } from '../control/protocol.ts'
 import type { ForwardEvent } from '../forwarding.ts'
@@ -32,8 +33,7 @@ Examples:
         const reach = await openReach(settings, shell.signal)
         try {
           // A wrong id, a ticket that is over, a service that is not there: better known now than at the first use.
-          const trial = await reach.open(goal, shell.signal)
-          trial.on('error', () => undefined).destroy()
+          hangUp(await reach.open(goal, shell.signal))
           await forward(shell, reach, goal, address)
         } finally {
           await reach.close()
@@ -70,6 +70,17 @@ async function forward(
     endProgress()
     await forwarding.close().catch(() => undefined)
   }
+}
+
+/** Milliseconds that a service has to close a connection that we ended. */
+const HANG_UP = 2_000
+
+/** Ends a stream that was never used, so that the service sees a caller who hung up, not one who broke off. */
+function hangUp(stream: Duplex): void {
+  const timer = setTimeout(() => stream.destroy(), HANG_UP).unref()
+  stream.once('close', () => clearTimeout(timer))
+  stream.on('error', () => undefined)
+  stream.resume().end()
 }
 
 /** What to open in a browser, when the name of the service says that it is for one. */
