@@ -90,15 +90,16 @@ export class Running {
   }
 }
 
-/** Starts `natwork …`; killed with the test if it still runs. */
+/** Starts `natwork …` (or `npm …` in the project); killed with the test if it still runs. */
 export function start(
   t: After,
   home: Home,
   args: readonly string[],
-  options: { stdio?: StdioOptions; env?: Record<string, string> } = {},
+  options: { stdio?: StdioOptions; env?: Record<string, string>; npm?: boolean } = {},
 ): Running {
-  const child = spawn(process.execPath, [main, ...args], {
-    cwd: home.path,
+  const file = options.npm === true ? 'npm' : process.execPath
+  const child = spawn(file, options.npm === true ? args : [main, ...args], {
+    cwd: options.npm === true ? root : home.path,
     env: { ...home.env, ...options.env },
     stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],
   })
@@ -155,9 +156,10 @@ export async function startForward(t: After, home: Home, goal: string): Promise<
 export async function program(
   file: string,
   args: readonly string[],
-  options: { input?: string | Buffer; env?: Record<string, string> } = {},
+  options: { input?: string | Buffer; env?: Record<string, string>; cwd?: string } = {},
 ): Promise<{ code: number; stdout: Buffer; stderr: string }> {
-  const child = spawn(file, args, { stdio: 'pipe', env: { ...process.env, ...options.env } })
+  const { cwd, env } = options
+  const child = spawn(file, args, { stdio: 'pipe', env: { ...process.env, ...env }, ...(cwd && { cwd }) })
   child.stdin.on('error', () => undefined)
   child.stdin.end(options.input)
   const ended = once(child, 'close')
