@@ -18,7 +18,7 @@ test('--help names every command and exit code, --version the version', async (t
     assert.match(help.stdout, /--json/)
   }
   assert.match(stdout, /Exit codes:\n {2}0 /)
-  const manual = readFileSync(join(root, 'docs/cli.md'), 'utf8')
+  const manual = readFileSync(join(root, 'docs/cli.md'), 'utf8').replaceAll(/ +/g, ' ')
   for (const [, exit = '', meaning = ''] of stdout.matchAll(/^ {2}(\d+) +(.+)$/gm)) {
     assert.ok(manual.includes(`| ${exit} | ${meaning} |`), `docs/cli.md: exit code ${exit}`)
   }
