@@ -133,7 +133,7 @@ export class Network extends EventEmitter<NetworkEvents> {
 
   /** The UDP address that is bound, as this machine sees it. */
   get boundAddress(): SocketAddress {
-    return this.#current().session.transport.address
+    return this.#current().session.utp.address
   }
 
   /** Every UDP address where others may reach this node, most promising first. */
