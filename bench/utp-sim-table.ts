@@ -21,7 +21,8 @@ for (const loss of LOSSES) {
     const link = { delay: (rtt * MILLISECOND) / 2, loss, rate: 100e6, queue: { bytes: 1_250_000 } }
     const seconds = SEEDS.map((seed) => {
       const result = transfer(seed, SIZE, link)
-      if (!result.intact) throw new Error(`seed ${seed}, loss ${loss}, RTT ${rtt} ms: the bytes did not arrive`)
+      if (!result.intact)
+        throw new Error(`seed ${seed}, loss ${loss}, RTT ${rtt} ms: the bytes did not arrive`)
       return result.seconds
     })
     const [, median] = seconds.toSorted((a, b) => a - b)
