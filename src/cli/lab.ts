@@ -13,8 +13,8 @@ import {
 } from '../lab/index.ts'
 import { kindNames, kinds, type KindName } from '../sim/kinds.ts'
 
-/** Adds `natwork lab …`: an internet with NATs in namespaces of this machine. */
-export function registerLab(program: Command): void {
+/** Adds `natwork lab …`: an internet with NATs in namespaces of this machine. Answers the group, for more commands. */
+export function registerLab(program: Command): Command {
   const lab = program
     .command('lab')
     .description('build an internet with real NATs on this machine, and test in it')
@@ -59,6 +59,8 @@ export function registerLab(program: Command): void {
     .option('--json', 'print JSON')
     .description('build every router kind and check from outside that it behaves as declared')
     .action(runSelfTest)
+
+  return lab
 }
 
 function kindArgument(text: string): KindName {
