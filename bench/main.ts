@@ -89,7 +89,7 @@ async function oneCase(link: string, on: OpenLink, caseName: CaseName): Promise<
       const peer = peers[(at + round) % peers.length]
       if (peer === undefined) continue
       console.error(`${link}, round ${round + 1} of ${rounds}: ${caseName}, ${peer}`)
-      samples.get(peer)?.push(await measure(peer, caseName, on, options))
+      samples.get(peer)?.push(await measured(peer, caseName, on))
     }
   }
   return Promise.all(
@@ -101,6 +101,18 @@ async function oneCase(link: string, on: OpenLink, caseName: CaseName): Promise<
       samples: all,
     })),
   )
+}
+
+// One peer that breaks must not cost the figures of the others.
+async function measured(peer: PeerName, caseName: CaseName, on: OpenLink): Promise<Sample> {
+  try {
+    return await measure(peer, caseName, on, options)
+  } catch (error) {
+    const failed = error instanceof Error ? error.message : String(error)
+    console.error(`failed: ${failed}`)
+    if (peer === 'natwork') process.exitCode = 1
+    return { failed }
+  }
 }
 
 function chosen<T extends string>(what: string, all: readonly T[], list: string | undefined): readonly T[] {

@@ -15,6 +15,8 @@ export interface Options {
 
 /** One measurement of one peer; what does not belong to its case is undefined. */
 export interface Sample {
+  /** Why there is no figure: a peer that breaks is part of the result. */
+  readonly failed?: string
   readonly megabytesPerSecond?: number
   /** CPU seconds per gigabyte, both sides. */
   readonly cpuPerGigabyte?: number

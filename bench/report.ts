@@ -43,7 +43,8 @@ export function median(values: readonly number[]): number {
 export function figure(result: Result | undefined, title: string): number {
   const column = columns[result?.case ?? '']?.find((one) => one.title === title)
   if (result === undefined || column === undefined) return NaN
-  return median(result.samples.map((sample) => column.of(sample) ?? NaN))
+  const good = result.samples.filter((sample) => sample.failed === undefined)
+  return median(good.map((sample) => column.of(sample) ?? NaN))
 }
 
 /** A table per link and case: medians over the rounds, and in brackets the ratio to the best other peer over UDP. */
@@ -59,10 +60,14 @@ export function printTables(results: readonly Result[]): void {
         const others = group
           .filter((other) => other !== result && other.peer !== yardstick)
           .map((other) => figure(other, column.title))
+          .filter((value) => !Number.isNaN(value))
         const best = column.best === 'high' ? Math.max(...others) : Math.min(...others)
         return others.length === 0 ? round(own) : `${round(own)} (${round(own / best)}×)`
       })
-      rows.push([result.name, ...cells])
+      const failures = result.samples.filter((sample) => sample.failed !== undefined).length
+      const name =
+        failures === 0 ? result.name : `${result.name}, ${failures} of ${result.samples.length} failed`
+      rows.push([name, ...cells])
     }
     console.log(`\n${title}`)
     const widths = rows[0]?.map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0))) ?? []
