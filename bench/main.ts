@@ -44,7 +44,7 @@ const links = chosen('links', linkNames, values.links)
 const cases = chosen('cases', caseNames, values.cases ?? (quick ? 'bulk,roundtrips' : undefined))
 const rounds = positive('rounds', values.rounds ?? '3')
 const duration = positive('seconds', values.seconds ?? (quick ? '1' : '2')) * 1_000
-const options = { warmUp: quick ? 400 : 700, duration, profile: values.profile }
+const options = { warmUp: quick ? 1_000 : 1_500, duration, profile: values.profile }
 
 let open: OpenLink | undefined
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
