@@ -10,6 +10,8 @@ import { registerStatus } from './commands/status.ts'
 import { registerUnexpose } from './commands/unexpose.ts'
 import { registerUp } from './commands/up.ts'
 import { describeExitCodes, exitCodeOf, exitCodes } from './exit-codes.ts'
+import { registerLabMatrix } from './lab-matrix.ts'
+import { registerLab } from './lab.ts'
 import { createOutput } from './output.ts'
 import { Interrupted, type Shell } from './shell.ts'
 import { version } from './version.ts'
@@ -79,6 +81,11 @@ const commands = [
   registerPing,
   registerStatus,
   registerId,
+  (program: Command, shell: Shell): Command => {
+    const lab = registerLab(program)
+    registerLabMatrix(lab, shell)
+    return lab
+  },
 ]
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

@@ -99,7 +99,10 @@ async function* playPair(
       if (index > 0) await stage.reset()
       const at = new Date().toISOString()
       const captures = options.captures ? await startCaptures(stage, options.folder, [a, b], run) : undefined
-      const outcome = await playRun(stage, adapter, { timeoutMs, signal })
+      const outcome = await playRun(stage, adapter, { timeoutMs, signal }).catch(async (error: unknown) => {
+        await captures?.finish(false)
+        throw error
+      })
       const strange = outcome.verdict === 'failed' || (outcome.claimed ?? outcome.verdict) !== outcome.verdict
       yield {
         type: 'run',

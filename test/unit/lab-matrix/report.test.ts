@@ -91,6 +91,10 @@ test('several stacks: all in the headline, compared by class of pair, and what t
   assert.match(page, /<b>1<\/b> other is direct in every run, fake is not/)
   assert.match(page, /role="tab"\s+id="tab-1"/)
   assert.match(page, /<th scope="row">Open × anything<\/th>/)
+  assert.match(page, /over the 2 pairs that every stack ran/)
+  // none × symmetric was run by one of them only: 3 direct runs and 1 failed are left of the first.
+  assert.match(page, /aria-label="3 direct, 1 failed"/)
+  assert.match(page, /aria-label="2 direct"/)
 })
 
 test('whatever a program prints stays text', () => {

@@ -1,7 +1,7 @@
 // The runner against a stage without a lab: programs are plain processes here, and the counters are made up.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -116,6 +116,7 @@ test('an abort ends programs and stages, and keeps what was measured', async (t)
     ...options,
     runs: 50,
     parallel: 2,
+    captures: true,
     signal: stop.signal,
     onRun: () => stop.abort(new Error('enough')),
   })
@@ -123,6 +124,7 @@ test('an abort ends programs and stages, and keeps what was measured', async (t)
   assert.equal(log.filter((line) => line === 'dispose').length, 2)
   const lines = (await readFile(join(options.folder, 'results.jsonl'), 'utf8')).trimEnd().split('\n')
   assert.ok(lines.length >= 2 && lines.length <= 3)
+  assert.deepEqual(await readdir(join(options.folder, 'captures')), [])
 })
 
 test('captures stay only for runs that failed or whose program was wrong', async (t) => {

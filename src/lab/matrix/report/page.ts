@@ -89,6 +89,7 @@ function headline(stacks: readonly StackSummary[]): Html {
 
 /** The comparison: one row per stack, then one per class of pairs. */
 function sideBySide(stacks: readonly StackSummary[]): Html {
+  const common = commonPairs(stacks)
   return html`<section class="compare" aria-label="Side by side">
     <table class="stacks">
       <thead>
@@ -119,7 +120,8 @@ function sideBySide(stacks: readonly StackSummary[]): Html {
     </table>
     <table class="classes">
       <caption>
-        Runs by class of pair: share direct (and connected at all), median until data flowed by the final path
+        Runs by class of pair, over the ${common.size} pairs that every stack ran: share direct (and connected
+        at all), median until data flowed by the final path
       </caption>
       <thead>
         <tr>
@@ -132,7 +134,7 @@ function sideBySide(stacks: readonly StackSummary[]): Html {
           ({ title }) =>
             html`<tr>
               <th scope="row">${title}</th>
-              ${stacks.map((stack) => classCell(stack, title))}
+              ${stacks.map((stack) => classCell(stack, title, common))}
             </tr>`,
         )}
       </tbody>
@@ -140,8 +142,18 @@ function sideBySide(stacks: readonly StackSummary[]): Html {
   </section>`
 }
 
-function classCell(stack: StackSummary, title: string): Html {
-  const runs = stack.cells.filter(({ a, b }) => pairClassOf(a, b) === title).flatMap((cell) => cell.runs)
+/** Stacks are compared by what all of them had to do. */
+function commonPairs(stacks: readonly StackSummary[]): Set<string> {
+  const [first = new Set<string>(), ...others] = stacks.map(
+    ({ cells }) => new Set(cells.filter(({ state }) => state !== 'missing').map(({ a, b }) => `${a} ${b}`)),
+  )
+  return new Set([...first].filter((pair) => others.every((other) => other.has(pair))))
+}
+
+function classCell(stack: StackSummary, title: string, common: ReadonlySet<string>): Html {
+  const runs = stack.cells
+    .filter(({ a, b }) => pairClassOf(a, b) === title && common.has(`${a} ${b}`))
+    .flatMap((cell) => cell.runs)
   if (runs.length === 0) return html`<td class="number none">not run</td>`
   const counts = countVerdicts(runs)
   const connected = counts.direct + counts.relayed
