@@ -129,16 +129,26 @@ test('curl through the proxy: HTTP, CONNECT and SOCKS 5', async (t) => {
   assert.equal(await proxy.stop('SIGINT'), 0)
 })
 
-test('npm start: one line the second time, and a clean end by a signal to npm', async (t) => {
+test('npm start: one line the second time; a signal to npm, or Ctrl-C to all of it, ends the node cleanly', async (t) => {
   const home = new Home(t, {
     npm_config_cache: join(root, 'node_modules/.cache/npm'),
     npm_config_update_notifier: 'false',
   })
-  const npm = (...flags: string[]) => start(t, home, flags, { npm: true })
-  const first = npm('start', '--', '--host', '127.0.0.1', '--port', '0')
+  const npmStart = () => start(t, home, ['start', '--', '--host', '127.0.0.1', '--port', '0'], { npm: true })
+  const first = npmStart()
   await first.sees(/npx natwork forward 8080 natwork1/)
-  const second = npm('start', '--', '--host', '127.0.0.1', '--port', '0')
+  const second = npmStart()
   assert.equal(await second.ended, 4)
   assert.match(second.stderr, /^natwork: a node already runs here \(pid \d+\)/m)
-  assert.equal(await first.stop('SIGTERM'), 0)
+  // npm's exit code is its own; that it ends at all means that the node has let go of its stdout.
+  await first.stop('SIGTERM')
+  assert.match(first.stderr, /stopped/)
+  assert.equal((await run(t, home, ['status'])).code, 4)
+
+  const third = npmStart()
+  await third.sees(/npx natwork forward/)
+  process.kill(-(third.child.pid ?? 0), 'SIGINT')
+  await third.ended
+  assert.match(third.stderr, /stopped/)
+  assert.equal((await run(t, home, ['status'])).code, 4)
 })

@@ -182,7 +182,12 @@ test('a full disk: nothing that was there is lost', async (t) => {
     set -e
     mount -t tmpfs -o size=8m none "$XDG_STATE_HOME"
     natwork() { "${process.execPath}" "${main}" "$@"; }
-    up() { natwork up --host 127.0.0.1 --port 0 --json > up.log & node=$!; until grep -q '"up"' up.log; do kill -0 $node; sleep 0.1; done; }
+    up() {
+      : > up.log
+      "${process.execPath}" "${main}" up --host 127.0.0.1 --port 0 --json > up.log & node=$!
+      until grep -q '"up"' up.log; do kill -0 $node; sleep 0.1; done
+    }
+    trap 'kill $node 2> /dev/null || true' EXIT
     up
     natwork expose kept=127.0.0.1:80 --json > /dev/null
     dd if=/dev/zero of="$XDG_STATE_HOME/ballast" bs=64k 2> /dev/null || true

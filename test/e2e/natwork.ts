@@ -102,6 +102,8 @@ export function start(
     cwd: options.npm === true ? root : home.path,
     env: { ...home.env, ...options.env },
     stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, as a terminal's: Ctrl-C goes to all of it.
+    detached: options.npm === true,
   })
   t.after(() => {
     child.kill('SIGKILL')
