@@ -1,3 +1,4 @@
+export * from './behaviour/index.ts'
 export * from './client/index.ts'
 export * from './codec/index.ts'
 export * from './credentials/index.ts'
