@@ -7,5 +7,5 @@ export type {
   Observation,
   PortAllocation,
   Translation,
-  Verdict,
+  Finding,
 } from './report.ts'

@@ -10,7 +10,7 @@ import {
   type Hairpin,
   type Observation,
   type Translation,
-  type Verdict,
+  type Finding,
 } from './report.ts'
 
 /** A server with RFC 5780's two addresses and ports: where it was asked, and its other address with its other port. */
@@ -101,10 +101,10 @@ export class Judge {
     return familyOf(first.server.address) === 6 && familyOf(first.mapped.address) === 4 ? 'nat64' : 'nat'
   }
 
-  #judgeMapping(): Verdict<Dependence> {
+  #judgeMapping(): Finding<Dependence> {
     const answers = this.#answers
     const observations = answers.map(inWords)
-    const judged = (value: Dependence, certain: boolean): Verdict<Dependence> => ({
+    const judged = (value: Dependence, certain: boolean): Finding<Dependence> => ({
       value,
       certain,
       observations,
@@ -130,7 +130,7 @@ export class Judge {
       : judged('address-and-port-dependent', false)
   }
 
-  #judgeAddress(mapping: Verdict<Dependence>): Verdict<SocketAddress> {
+  #judgeAddress(mapping: Finding<Dependence>): Finding<SocketAddress> {
     const answers = this.#answers
     const observations = answers.map(inWords)
     if (mapping.value !== undefined && mapping.value !== 'endpoint-independent') {
@@ -150,7 +150,7 @@ export class Judge {
     }
   }
 
-  #judgeFiltering(): Verdict<Dependence> {
+  #judgeFiltering(): Finding<Dependence> {
     const { fromOther, fromPort } = this.filtering
     if (fromOther === undefined || this.#full === undefined) {
       return unknown('no server can answer from a second address (RFC 5780): only such a one can tell')
@@ -172,7 +172,7 @@ export class Judge {
     return { value, certain: fromOther, observations, meaning: filteringMeans[value] }
   }
 
-  #judgeHairpin(seen: Hairpin | undefined, mapping: Verdict<Dependence>): Verdict<Hairpin> {
+  #judgeHairpin(seen: Hairpin | undefined, mapping: Finding<Dependence>): Finding<Hairpin> {
     if (seen === undefined) {
       return this.#translation === 'none'
         ? {

@@ -1,4 +1,4 @@
-import type { Verdict, PortAllocation } from './report.ts'
+import type { Finding, PortAllocation } from './report.ts'
 import { portsMean, unknown } from './report.ts'
 
 /** One fresh socket: its own port, and the outer port of its first mapping. In the order of sending. */
@@ -7,7 +7,7 @@ export interface PortSample {
   readonly mapped: number
 }
 
-export interface PortVerdict extends Verdict<PortAllocation> {
+export interface PortVerdict extends Finding<PortAllocation> {
   /** Of `sequential`: how far the ports are apart. */
   readonly step: number | undefined
 }

@@ -18,7 +18,7 @@ export type Hairpin = 'none' | 'internal-source' | 'external-source'
 export type Translation = 'none' | 'nat' | 'nat64'
 
 /** One finding, with what it rests on and what follows from it. */
-export interface Verdict<T> {
+export interface Finding<T> {
   /** Undefined: not found out; `observations` says why. */
   readonly value: T | undefined
   /** False: the observations leave another reading open, and `value` is the one to prepare for. */
@@ -41,13 +41,13 @@ export interface Observation {
 /** How the NAT in front of one socket behaves, in RFC 4787's words. */
 export interface BehaviourReport {
   /** Does UDP reach the servers and come back? */
-  readonly udp: Verdict<boolean>
-  readonly translation: Verdict<Translation>
+  readonly udp: Finding<boolean>
+  readonly translation: Finding<Translation>
   /** The address that others may use; undefined where every destination sees another. */
-  readonly publicAddress: Verdict<SocketAddress>
-  readonly mapping: Verdict<Dependence>
-  readonly filtering: Verdict<Dependence>
-  readonly hairpin: Verdict<Hairpin>
+  readonly publicAddress: Finding<SocketAddress>
+  readonly mapping: Finding<Dependence>
+  readonly filtering: Finding<Dependence>
+  readonly hairpin: Finding<Hairpin>
   /** Every answer and silence, in the order of asking. */
   readonly observations: readonly Observation[]
 }
@@ -88,6 +88,6 @@ export const portsMean: Readonly<Record<PortAllocation, string>> = {
 }
 
 /** A verdict that was not reached. */
-export function unknown<T>(why: string): Verdict<T> {
+export function unknown<T>(why: string): Finding<T> {
   return { value: undefined, certain: false, observations: [why], meaning: 'not known' }
 }

@@ -1,3 +1,10 @@
+export {
+  AddressKeeper,
+  unknownAddress,
+  type AddressKeeperOptions,
+  type PublicAddress,
+  type UnknownReason,
+} from './address-keeper.ts'
 export { StunClient, type StunClientOptions } from './client.ts'
 export {
   defaultTiming,
