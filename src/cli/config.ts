@@ -4,6 +4,7 @@ import { LineCounter, parseDocument, type Document } from 'yaml'
 import { z } from 'zod'
 import { parseAddress, UsageError, type SocketAddress } from '../core/index.ts'
 import { isNodeId, type NodeId } from '../network/node-id.ts'
+import { parseStunUri } from '../stun/uri.ts'
 import type { Folders } from './folders.ts'
 import { readHostPort, type HostPort } from './names.ts'
 import { errnoOf, systemError } from './errors.ts'
@@ -77,6 +78,16 @@ const addressSchema = z.string().transform((text, context): SocketAddress => {
   }
 })
 
+const stunSchema = z.string().transform((text, context) => {
+  try {
+    if (parseStunUri(text).scheme === 'stun') return text
+    context.addIssue('a node speaks STUN on its UDP port: write stun:HOST:PORT')
+  } catch (error) {
+    context.addIssue((error as Error).message)
+  }
+  return z.NEVER
+})
+
 const service: z.ZodType<SharedService> = z.preprocess(
   (value) => (typeof value === 'string' ? { target: value } : value),
   z.strictObject({
@@ -97,6 +108,8 @@ const schema = z.strictObject({
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error', 'silent'], 'write one of debug, info, warn, error, silent')
     .default('warn'),
+  /** STUN servers that tell this node its public address. */
+  stun: z.array(stunSchema).default([]),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
   /** Names for other nodes, and where to find them when nothing else tells. */
   peers: z

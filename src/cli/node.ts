@@ -105,6 +105,7 @@ export class LocalNode {
       const network = new Network(context, {
         host: config.host,
         port: config.port,
+        stun: config.stun,
         services: services.values(),
         tickets: directory.tickets,
       })

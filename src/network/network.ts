@@ -1,6 +1,7 @@
 import { EventEmitter, setMaxListeners } from 'node:events'
 import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import type { PublicAddress } from '../stun/index.ts'
 import type { NetworkContext } from './context.ts'
 import type { Dialler } from './dialler.ts'
 import { Forward, type ForwardOptions } from './forward.ts'
@@ -80,7 +81,7 @@ export class Network extends EventEmitter<NetworkEvents> {
    * Idempotent: while started or starting it gives the same answer. After or during a stop() it starts anew.
    *
    * @throws {SystemError} the socket's own codes when the port is taken or forbidden; `ERR_NATWORK_CONTEXT`.
-   * @throws {UsageError} `ERR_NATWORK_KEY`; `ERR_NATWORK_STOPPED` when stop() came in between.
+   * @throws {UsageError} `ERR_NATWORK_KEY`; `ERR_NATWORK_STUN_URI` and `ERR_NATWORK_STUN_CONFIG` for `stun`; `ERR_NATWORK_STOPPED` when stop() came in between.
    */
   async start(): Promise<void> {
     this.#starting ??= this.#begin()
@@ -125,10 +126,21 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.#pipes
   }
 
-  /** The UDP address that others can use: the first of {@link addresses}. */
+  /**
+   * The UDP address that others can use: the public one where {@link publicAddress} knows it, else the first of
+   * {@link addresses}.
+   */
   address(): SocketAddress {
     const run = this.#current()
     return run.addresses()[0] ?? run.session.utp.address
+  }
+
+  /**
+   * The public address and port of this node's UDP port, and which STUN servers see it; or why it is not known. The
+   * event `publicAddress` says when it changes.
+   */
+  get publicAddress(): PublicAddress {
+    return this.#current().publicAddress()
   }
 
   /** The UDP address that is bound, as this machine sees it. */

@@ -15,6 +15,12 @@ export interface NetworkOptions {
    * object.
    */
   readonly tickets?: TicketStore
+  /**
+   * STUN servers that say this node's public address, as `stun:host:port`; none by default. Two of different addresses
+   * check each other. Up to 4 are asked, every 25 s or sooner.
+   */
+  readonly stun?: readonly string[]
+  /** In place of the service that `stun` sets up. */
   readonly traversal?: TraversalService
   /** Buffers, limits and time-outs of the uTP connections below. */
   readonly utp?: UtpLimits

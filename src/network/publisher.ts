@@ -19,6 +19,8 @@ export class Publisher {
   readonly #addresses: () => readonly SocketAddress[]
   readonly #timer: NodeJS.Timeout
   #publishing: Promise<void>
+  /** A publication waits for the one under way: it will take the newest record. */
+  #isQueued = false
 
   constructor(
     session: Session,
@@ -32,9 +34,19 @@ export class Publisher {
     this.record = this.#sign(lastSequence)
     this.#publishing = this.#publish()
     this.#timer = setInterval(() => {
-      this.record = this.#sign(this.record.sequence)
-      this.#publishing = this.#publish()
+      this.refresh()
     }, publishInterval)
+  }
+
+  /** The addresses have changed: signs anew and tells everybody. */
+  refresh(): void {
+    this.record = this.#sign(this.record.sequence)
+    if (this.#isQueued) return
+    this.#isQueued = true
+    this.#publishing = this.#publishing.then(() => {
+      this.#isQueued = false
+      return this.#publish()
+    })
   }
 
   async stop(): Promise<void> {

@@ -1,5 +1,6 @@
-import { formatAddress, type SocketAddress } from '../core/address.ts'
+import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import type { PublicAddress } from '../stun/index.ts'
 import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
 import type { NetworkContext } from './context.ts'
@@ -11,13 +12,13 @@ import { GuardedContext } from './guarded-context.ts'
 import { createIdentity } from './identity.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
-import type { NodeInfo } from './node-info.ts'
+import { maxAddresses, type NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
 import { Publisher } from './publisher.ts'
 import type { Services } from './services.ts'
 import type { Pipes, Session } from './session.ts'
+import { StunTraversal } from './stun-traversal.ts'
 import type { TicketStore } from './ticket-store.ts'
-import { noTraversal } from './traversal.ts'
 
 interface RunOptions {
   readonly context: NetworkContext
@@ -40,6 +41,7 @@ export interface Run {
   /** This node's own record. */
   readonly self: NodeInfo
   readonly addresses: () => SocketAddress[]
+  readonly publicAddress: () => PublicAddress
   close(): Promise<void>
 }
 
@@ -49,6 +51,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
   const context = new GuardedContext(given.context, timeouts.callback)
   const { logger } = context
   const toClose: (() => Promise<void>)[] = []
+  // Until there is a record, nothing has to be brought up to date.
+  let publisher: Publisher | undefined
   const close = async (): Promise<void> => {
     for (const part of toClose.splice(0).reverse()) {
       await part().catch((error: unknown) => {
@@ -79,29 +83,42 @@ export async function openRun(given: RunOptions): Promise<Run> {
     await utp.start({ signal })
     signal.throwIfAborted()
 
-    const traversal = options.traversal ?? noTraversal
+    const traversal = options.traversal ?? new StunTraversal(options.stun ?? [], logger)
+    const onChange = (): void => {
+      publisher?.refresh()
+      if (publisher !== undefined) emit('publicAddress', traversal.publicAddress)
+    }
     toClose.push(() => traversal.stop())
-    await unlessAborted(traversal.start(utp.endpoint, signal), signal)
+    await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
 
     const dialler = new Dialler(session)
-    const addresses = (): SocketAddress[] => reachableAddresses(utp.address)
-    const publisher = new Publisher(session, dialler, last.sequence, addresses)
-    toClose.push(() => publisher.stop())
+    const addresses = (): SocketAddress[] =>
+      withPublic(traversal.publicAddress, reachableAddresses(utp.address))
+    publisher = new Publisher(session, dialler, last.sequence, addresses)
+    const published = publisher
+    toClose.push(() => published.stop())
     logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })
     return {
       session,
       dialler,
       forwards,
       addresses,
+      publicAddress: () => traversal.publicAddress,
       close,
       get self() {
-        return publisher.record
+        return published.record
       },
     }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+/** The public address is where most others can come: it is the first of all. */
+function withPublic(seen: PublicAddress, own: SocketAddress[]): SocketAddress[] {
+  if (!seen.known) return own
+  return [seen.address, ...own.filter((one) => !sameAddress(one, seen.address))].slice(0, maxAddresses)
 }
 
 async function closePipes(pipes: Pipes, forwards: Set<Forward>): Promise<void> {

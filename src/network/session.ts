@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../core/address.ts'
+import type { PublicAddress } from '../stun/index.ts'
 import type { UtpServer } from '../utp/driver/index.ts'
 import type { NatworkError } from '../core/errors.ts'
 import type { GuardedContext } from './guarded-context.ts'
@@ -26,6 +27,8 @@ export interface NetworkEvents {
   pipeClosed: [pipe: Pipe, error: Error | undefined]
   /** A request was refused. */
   refused: [refusal: Refusal]
+  /** What is known of this node's public address has changed; its record is told to others anew. */
+  publicAddress: [seen: PublicAddress]
   /** A newer record of a node was learned. */
   nodeUpdated: [info: NodeInfo]
 }

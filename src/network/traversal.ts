@@ -1,3 +1,4 @@
+import type { PublicAddress } from '../stun/index.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
 
 /**
@@ -5,14 +6,14 @@ import type { UdpEndpoint } from '../socket/index.ts'
  * since a NAT gives every socket its own outer address.
  */
 export interface TraversalService {
-  /** The socket is bound and open. Rejecting fails the network's start. */
-  start(endpoint: UdpEndpoint, signal: AbortSignal): Promise<void>
+  /** What is known now; it changes only between `start` and `stop`. */
+  readonly publicAddress: PublicAddress
+  /**
+   * The socket is bound and open. Rejecting fails the network's start.
+   *
+   * @param onChange to be called when {@link publicAddress} has changed.
+   */
+  start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void>
   /** Must leave nothing running; the socket is still open. Also called after a `start` that failed. */
   stop(): Promise<void>
-}
-
-/** A network whose nodes see each other's addresses as they are. */
-export const noTraversal: TraversalService = {
-  start: () => Promise.resolve(),
-  stop: () => Promise.resolve(),
 }

@@ -39,6 +39,7 @@ test('without a file the defaults hold', () => {
     logLevel: 'warn',
     services: {},
     peers: {},
+    stun: [],
   })
 })
 

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import type { TraversalService } from '../../../src/network/index.ts'
+import { unknownAddress } from '../../../src/stun/index.ts'
 import type { UdpEndpoint } from '../../../src/socket/index.ts'
 import { dial, listen, makeNode, makePair } from './nodes.ts'
 
@@ -22,6 +23,7 @@ function spy(fail?: Error): TraversalService & { log: string[]; endpoint: UdpEnd
   return {
     log: [],
     endpoint: undefined,
+    publicAddress: unknownAddress('no-servers'),
     start(endpoint) {
       this.log.push(`start, socket ${endpoint.closed ? 'closed' : 'open'}`)
       this.endpoint = endpoint
@@ -93,6 +95,7 @@ test('a stop during a start breaks it off', async (t) => {
 
 test('a traversal service that hangs in start does not hang stop', async (t) => {
   const traversal: TraversalService = {
+    publicAddress: unknownAddress('no-servers'),
     start: () => new Promise(() => undefined),
     stop: () => Promise.resolve(),
   }
@@ -129,6 +132,7 @@ test('stop ends the traversal service, the uTP server, the pipes, and then the r
   const order: string[] = []
   const traversal: TraversalService & { endpoint: UdpEndpoint | undefined } = {
     endpoint: undefined,
+    publicAddress: unknownAddress('no-servers'),
     start(endpoint) {
       this.endpoint = endpoint
       return Promise.resolve()

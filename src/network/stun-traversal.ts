@@ -1,0 +1,161 @@
+import { networkInterfaces } from 'node:os'
+import { familyOf, formatAddress, type SocketAddress } from '../core/address.ts'
+import type { Logger } from '../core/logger.ts'
+import { systemRng } from '../core/ports.ts'
+import type { Attachment, UdpEndpoint } from '../socket/index.ts'
+import {
+  AddressKeeper,
+  discoverStunServers,
+  formatStunUri,
+  parseStunUri,
+  StunResponder,
+  StunServer,
+  StunUsageError,
+  unknownAddress,
+  type PublicAddress,
+  type StunUri,
+} from '../stun/index.ts'
+import { asError } from './errors.ts'
+import type { TraversalService } from './traversal.ts'
+
+/**
+ * STUN on the node's own port, both ways: it keeps the public address known and the NAT's mapping alive with the
+ * servers that are given, and answers everybody's Binding requests (rate-limited; never more bytes than a plain
+ * server must say).
+ *
+ * Both machines stand behind uTP on the port, which owns nearly every datagram: bulk data is not looked at as STUN
+ * first. No datagram is wanted by two of them: uTP leaves what carries STUN's magic cookie alone, the keeper takes
+ * only responses to its own requests, the server only requests.
+ */
+export class StunTraversal implements TraversalService {
+  readonly #uris: readonly StunUri[]
+  readonly #logger: Logger
+  #publicAddress: PublicAddress = unknownAddress('no-servers')
+  #session: Session | undefined
+
+  /** @throws {StunUsageError} `ERR_NATWORK_STUN_URI`; `ERR_NATWORK_STUN_CONFIG` for `stuns:`, which is not UDP. */
+  constructor(servers: readonly string[], logger: Logger) {
+    this.#uris = servers.map(parseUdpUri)
+    this.#logger = logger
+  }
+
+  get publicAddress(): PublicAddress {
+    return this.#publicAddress
+  }
+
+  /** Waits for the first word of the servers, but not long: an unreachable one does not keep the node from starting. */
+  async start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void> {
+    this.#publicAddress = unknownAddress(this.#uris.length > 0 ? 'pending' : 'no-servers')
+    const server = new StunServer(new StunResponder({ rng: systemRng }))
+    const session: Session = {
+      attachments: [endpoint.attach(server, () => undefined)],
+      timers: [],
+      ended: new AbortController(),
+    }
+    this.#session = session
+    if (this.#uris.length === 0) return
+    const either = AbortSignal.any([signal, session.ended.signal])
+    await new Promise<void>((resolve) => {
+      either.addEventListener('abort', () => resolve(), { once: true })
+      session.timers.push(setTimeout(resolve, PATIENCE))
+      const changed = (next: PublicAddress): void => {
+        this.#publicAddress = next
+        const fields = next.known ? { address: formatAddress(next.address) } : { reason: next.message }
+        this.#logger.info('public address', fields)
+        resolve()
+        onChange()
+      }
+      void this.#keep(endpoint, session, changed)
+    })
+  }
+
+  stop(): Promise<void> {
+    const session = this.#session
+    this.#session = undefined
+    this.#publicAddress = unknownAddress('no-servers')
+    session?.ended.abort()
+    for (const attachment of session?.attachments ?? []) attachment.detach()
+    for (const timer of session?.timers ?? []) clearTimeout(timer)
+    return Promise.resolve()
+  }
+
+  /** Finds the servers, again and again until there is one, and sets the keeper on them. */
+  async #keep(
+    endpoint: UdpEndpoint,
+    session: Session,
+    changed: (next: PublicAddress) => void,
+  ): Promise<void> {
+    const servers = await this.#resolve(endpoint)
+    if (session.ended.signal.aborted) return
+    if (servers.length === 0) {
+      if (this.#publicAddress.known || this.#publicAddress.reason !== 'no-servers') {
+        changed(unknownAddress('no-servers'))
+      }
+      session.timers.push(setTimeout(() => void this.#keep(endpoint, session, changed), RESOLVE_AGAIN))
+      return
+    }
+    const keeper = new AddressKeeper(endpoint.now(), { rng: systemRng, servers })
+    const attachment = endpoint.attach(keeper, changed)
+    session.attachments.push(attachment)
+    let interfaces = fingerprint()
+    session.timers.push(
+      setInterval(() => {
+        const now = fingerprint()
+        if (now === interfaces) return
+        interfaces = now
+        keeper.recheck(endpoint.now())
+        attachment.wake()
+      }, LOOK_AT_INTERFACES),
+    )
+  }
+
+  /** One address of each server, all of one family: IPv4 where the socket has it, since that is what is translated. */
+  async #resolve(endpoint: UdpEndpoint): Promise<SocketAddress[]> {
+    const bound = endpoint.address.address
+    const families = bound === '::' ? ([4, 6] as const) : [familyOf(bound)]
+    for (const family of families) {
+      const found = await Promise.all(
+        this.#uris.map(async (uri) => {
+          try {
+            const [target] = await discoverStunServers(uri, { family })
+            return (target ?? []).filter(({ address }) => familyOf(address) === family).slice(0, 1)
+          } catch (error) {
+            this.#logger.debug('no address of a STUN server', {
+              server: formatStunUri(uri),
+              error: asError(error).message,
+            })
+            return []
+          }
+        }),
+      )
+      const servers = found.flat().map((server) => endpoint.path(server).remote)
+      if (servers.length > 0) return servers
+    }
+    return []
+  }
+}
+
+interface Session {
+  readonly attachments: Attachment[]
+  readonly timers: NodeJS.Timeout[]
+  readonly ended: AbortController
+}
+
+/** Milliseconds: for the first answer to delay the start, between look-ups that fail, between looks at the interfaces. */
+const PATIENCE = 2_000
+const RESOLVE_AGAIN = 30_000
+const LOOK_AT_INTERFACES = 5_000
+
+function parseUdpUri(text: string): StunUri {
+  const uri = parseStunUri(text)
+  if (uri.scheme === 'stun') return uri
+  throw new StunUsageError(
+    'ERR_NATWORK_STUN_CONFIG',
+    `"${text}": only stun: over UDP sees the address of the node’s UDP port; stuns: is TLS over TCP`,
+  )
+}
+
+/** Another network shows as other addresses. */
+function fingerprint(): string {
+  return JSON.stringify(Object.values(networkInterfaces()).map((list) => list?.map(({ address }) => address)))
+}
