@@ -11,6 +11,7 @@ import { registerUnexpose } from './commands/unexpose.ts'
 import { registerUp } from './commands/up.ts'
 import { describeExitCodes, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { registerLabMatrix } from './lab-matrix.ts'
+import { registerLabScenario } from './lab-scenario.ts'
 import { registerLab } from './lab.ts'
 import { createOutput } from './output.ts'
 import { Interrupted, type Shell } from './shell.ts'
@@ -84,6 +85,7 @@ const commands = [
   (program: Command, shell: Shell): Command => {
     const lab = registerLab(program)
     registerLabMatrix(lab, shell)
+    registerLabScenario(lab, shell)
     return lab
   },
 ]

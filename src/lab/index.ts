@@ -13,6 +13,9 @@ export {
   type Topology,
 } from './topology.ts'
 export * from './matrix/index.ts'
+export { compareScenarios, type ScenarioComparison, type ScenarioOptions } from './scenario/compare.ts'
+export { checkScenarios, pairScenarios } from './scenario/names.ts'
+export { runScenariosInLab } from './scenario/run.ts'
 export type { Features } from './features.ts'
 export type { Observed } from './observe.ts'
 export { selfTest, type KindReport, type SelfTestOptions } from './self-test.ts'

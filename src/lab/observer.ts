@@ -94,6 +94,8 @@ export class Observer {
 export class ObservedSocket {
   port = 0
   readonly address: string
+  /** Gets what comes in from now on, instead of {@link receive}. */
+  onReceived: ((received: Received) => void) | undefined
   readonly #write: (line: string) => void
   readonly #id: number
   readonly #unread: Received[] = []
@@ -142,11 +144,16 @@ export class ObservedSocket {
   hear(what: string, [address = '', port = '', ttl = '', hex = '']: string[]): void {
     // ICMP errors (`refused`) are not an answer: a NAT that lets nothing in may still complain.
     if (what !== 'received') return
-    this.#unread.push({
+    const received = {
       from: { address, port: Number(port) },
       ttl: Number(ttl),
       bytes: Buffer.from(hex, 'hex'),
-    })
+    }
+    if (this.onReceived) {
+      this.onReceived(received)
+      return
+    }
+    this.#unread.push(received)
     for (const wake of this.#waiting) wake()
   }
 }
