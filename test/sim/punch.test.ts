@@ -5,11 +5,13 @@ import {
   directPathPossible,
   kindNames,
   pairScenario,
+  PunchPeer,
   runScenario,
   scenarios,
   SIMPLE_PUNCH,
 } from '../../src/sim/index.ts'
 import type { Ability, KindName, Scenario } from '../../src/sim/index.ts'
+import { encode } from '../../src/sim/reference/wire.ts'
 
 describe('the scenarios that simulator and laboratory share', () => {
   for (const scenario of scenarios) {
@@ -77,4 +79,23 @@ test('the same seed gives the same run, packet by packet', () => {
   const run = (seed: number): string => runScenario(scenario, { seed }).world.trace.hash
   assert.equal(run(7), run(7))
   assert.notEqual(run(7), run(8))
+})
+
+test('an address that is named later is punched at once, not at the next try', () => {
+  const helper = { address: '192.0.2.1', port: 3478 }
+  const peer = new PunchPeer({ session: new Uint8Array(8), side: 0, helpers: [helper], dials: true })
+  const sentTo = (): string[] => {
+    const remotes: string[] = []
+    for (let out = peer.pollTransmit(); out; out = peer.pollTransmit()) remotes.push(out.path.remote.address)
+    return remotes
+  }
+  const introduce = (now: number, ...addresses: string[]): string[] => {
+    const named = addresses.map((address) => ({ address, port: 1315 }))
+    const message = encode({ type: 'introduce', key: new Uint8Array(16), addresses: named })
+    peer.handleDatagram(now, { remote: helper }, message)
+    return sentTo()
+  }
+  assert.deepEqual(introduce(0, '2001:db8::7'), ['192.0.2.1', '2001:db8::7'])
+  assert.deepEqual(introduce(1000, '2001:db8::7', '198.51.100.7'), ['198.51.100.7'])
+  assert.deepEqual(introduce(2000, '2001:db8::7', '198.51.100.7'), [])
 })

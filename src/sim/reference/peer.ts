@@ -127,7 +127,8 @@ export class PunchPeer implements Machine<PunchEvent> {
     if (this.#registerAt > now) this.#registerAt = Math.max(this.#registerAt, now + KEEP_ALIVE)
     if (!this.#dials || addresses.length === 0 || this.#state === 'connected' || this.#state === 'over')
       return true
-    if (this.#state === 'registering') {
+    const isNews = this.#state === 'registering'
+    if (isNews) {
       this.#state = 'punching'
       this.#punchAt = now + (this.#options.late ?? 0)
       this.#openedAt = this.#punchAt
@@ -136,7 +137,10 @@ export class PunchPeer implements Machine<PunchEvent> {
     }
     for (const address of addresses) {
       const at = this.#reachable(address)
-      if (!this.#targets.some((one) => sameAddress(one.at, at))) this.#aim(at)
+      if (this.#targets.some((one) => sameAddress(one.at, at))) continue
+      const target = this.#aim(at)
+      // An address of the other family that comes second does not wait for the next try: the other side has begun.
+      if (target && !isNews && now >= this.#openedAt) this.#punch(now, target)
     }
     this.handleTimeout(now)
     return true
