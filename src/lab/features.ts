@@ -1,7 +1,17 @@
 import { isIPv6 } from 'node:net'
 import { AGENT_PORT, NAT64_PREFIX, type Kind } from '../sim/kinds.ts'
 import type { SocketAddress } from '../core/address.ts'
+import type { Lab } from './lab.ts'
 import { clientSocket, passes, type View } from './observe.ts'
+import type { Observer } from './observer.ts'
+
+/** Two clients in one place of a lab. */
+export interface LabView extends View {
+  readonly lab: Lab
+  readonly observer: Observer
+  /** The first client's site. */
+  readonly site: string
+}
 
 /** What a place can do besides UDP through its NAT. */
 export interface Features {
@@ -24,7 +34,11 @@ const PATIENCE = 1_500
 const TLS = Buffer.from('1603010005 0100000100'.replace(' ', ''), 'hex')
 const PLAIN = Buffer.from('GET / HTTP/1.0\r\n\r\n')
 
-export async function probeFeatures(kind: Kind, view: View, tcpPorts: readonly number[]): Promise<Features> {
+export async function probeFeatures(
+  kind: Kind,
+  view: LabView,
+  tcpPorts: readonly number[],
+): Promise<Features> {
   const tcp = (port: number, bytes: Buffer): Promise<boolean> => {
     if (!tcpPorts.includes(port)) throw new RangeError(`nobody listens on ${port}`)
     return view.observer.tcpEchoes(view.clients[0], { address: targetOf(view), port }, bytes, PATIENCE)
@@ -41,17 +55,17 @@ export async function probeFeatures(kind: Kind, view: View, tcpPorts: readonly n
   return { tcp22, tcp80, tls443, plain443, neighbour, portMapping, dns64 }
 }
 
-function targetOf(view: View): string {
+function targetOf(view: LabView): string {
   const own = addressOf(view, 0)
   return isIPv6(own) && !isIPv6(view.from.address) ? `${NAT64_PREFIX}${view.from.address}` : view.from.address
 }
 
-function addressOf(view: View, client: 0 | 1): string {
+function addressOf(view: LabView, client: 0 | 1): string {
   const name = view.clients[client]
   return view.lab.hosts.find((host) => host.name === name)?.addresses[0] ?? ''
 }
 
-async function reachesNeighbour(view: View): Promise<boolean> {
+async function reachesNeighbour(view: LabView): Promise<boolean> {
   const [one, other] = await Promise.all([
     clientSocket(view, view.clients[0], 0),
     clientSocket(view, view.clients[1], 0),
@@ -63,7 +77,7 @@ async function reachesNeighbour(view: View): Promise<boolean> {
 }
 
 /** NAT-PMP (RFC 6886 §3.3): a UDP mapping for a socket that sends nothing out. */
-async function mapsPorts(kind: Kind, view: View): Promise<boolean> {
+async function mapsPorts(kind: Kind, view: LabView): Promise<boolean> {
   const own = addressOf(view, 0)
   if (isIPv6(own) || kind.routers.length === 0) return false
   const socket = await clientSocket(view, view.clients[0], 0)
@@ -82,7 +96,7 @@ async function mapsPorts(kind: Kind, view: View): Promise<boolean> {
 }
 
 /** Of the router at the edge of the core. */
-function outerAddress(view: View): string {
+function outerAddress(view: LabView): string {
   const routers = view.lab.hosts.filter(
     ({ name, role }) => role === 'router' && name.startsWith(`${view.site}-`),
   )
@@ -90,7 +104,7 @@ function outerAddress(view: View): string {
 }
 
 /** Asks the site's name server (the router) for the AAAA record of `v4.one.lab` (RFC 6147 §5.1). */
-async function synthesises(view: View): Promise<boolean> {
+async function synthesises(view: LabView): Promise<boolean> {
   const own = addressOf(view, 0)
   if (!isIPv6(own)) return false
   const socket = await clientSocket(view, view.clients[0], 0)

@@ -1,15 +1,20 @@
 import { isIPv6 } from 'node:net'
 import type { SocketAddress } from '../core/address.ts'
-import { AGENT_PORT, NAT64_PREFIX, PORT_BLOCK, type Behaviour, type Hairpin } from '../sim/kinds.ts'
-import type { Lab } from './lab.ts'
-import type { ObservedSocket, Observer, Received } from './observer.ts'
+import { AGENT_PORT, PORT_BLOCK, type Behaviour, type Hairpin } from '../sim/kinds.ts'
+import { synthesize } from '../sim/prefix64.ts'
+import type { Datagram, ProbeSocket } from './observer.ts'
+
+/** Hosts to open sockets in, and their time: a lab, or the simulator's world. */
+export interface Scene {
+  addresses(host: string): readonly string[]
+  udp(host: string, address: string, port?: number): Promise<ProbeSocket>
+  /** Milliseconds. */
+  wait(ms: number): Promise<void>
+}
 
 /** Two clients in one place, and where to look at them from. */
 export interface View {
-  readonly lab: Lab
-  readonly observer: Observer
-  /** The first client's site. */
-  readonly site: string
+  readonly scene: Scene
   /** Two hosts that share the outermost NAT. */
   readonly clients: readonly [string, string]
   readonly from: Outside
@@ -27,9 +32,9 @@ export interface Outside {
   readonly address: string
   readonly otherAddress: string
   /** By port on `address`. */
-  readonly main: readonly ObservedSocket[]
+  readonly main: readonly ProbeSocket[]
   /** By port on `otherAddress`. */
-  readonly other: readonly ObservedSocket[]
+  readonly other: readonly ProbeSocket[]
 }
 
 /** Milliseconds after which what has not come will not: several round trips of the lab's default core. */
@@ -40,14 +45,13 @@ const MAPPINGS = 8
 const FIRST_SPARE = 3
 
 export async function openOutside(
-  lab: Lab,
-  observer: Observer,
+  scene: Scene,
   hosts: readonly [string, string],
   family: 4 | 6,
 ): Promise<Outside> {
-  const [address, otherAddress] = [lab.address(hosts[0], family), lab.address(hosts[1], family)]
-  const open = (host: string, at: string, count: number): Promise<ObservedSocket[]> =>
-    Promise.all(Array.from({ length: count }, () => observer.udp(host, at)))
+  const [address, otherAddress] = [addressOf(scene, hosts[0], family), addressOf(scene, hosts[1], family)]
+  const open = (host: string, at: string, count: number): Promise<ProbeSocket[]> =>
+    Promise.all(Array.from({ length: count }, () => scene.udp(host, at)))
   return {
     address,
     otherAddress,
@@ -88,7 +92,7 @@ export async function observeLifetime(view: View, seconds: readonly number[]): P
     seconds.map(async (idle) => {
       const socket = await clientSocket(view, view.clients[0], 0)
       const at = await mappingAt(socket, peer)
-      await new Promise((resolve) => setTimeout(resolve, idle * 1_000))
+      await view.scene.wait(idle * 1_000)
       const alive = at !== undefined && (await passes(peer, at, socket))
       socket.close()
       return alive
@@ -97,40 +101,36 @@ export async function observeLifetime(view: View, seconds: readonly number[]): P
 }
 
 /** Where outside sees a client's socket when it sends there. */
-export async function mappingAt(
-  socket: ObservedSocket,
-  peer: ObservedSocket,
-): Promise<SocketAddress | undefined> {
+export async function mappingAt(socket: ProbeSocket, peer: ProbeSocket): Promise<SocketAddress | undefined> {
   const probe = label()
   socket.send(asSeenBy(socket, peer), probe)
   return (await peer.receive(probe, PATIENCE))?.from
 }
 
 /** Whether a datagram from an outer socket to an outer address reaches a client's socket. */
-export async function passes(
-  peer: ObservedSocket,
-  to: SocketAddress,
-  socket: ObservedSocket,
-): Promise<boolean> {
+export async function passes(peer: ProbeSocket, to: SocketAddress, socket: ProbeSocket): Promise<boolean> {
   const probe = label()
   peer.send(to, probe)
   return (await socket.receive(probe, PATIENCE)) !== undefined
 }
 
-export function clientSocket(view: View, client: string, port: number): Promise<ObservedSocket> {
-  const host = view.lab.hosts.find(({ name }) => name === client)
-  return view.observer.udp(client, host?.addresses[0] ?? '', port)
+export function clientSocket({ scene }: View, client: string, port: number): Promise<ProbeSocket> {
+  return scene.udp(client, scene.addresses(client)[0] ?? '', port)
 }
 
 /** An IPv4 peer for an IPv6-only client (RFC 6052 §2.3). */
-export function asSeenBy(socket: ObservedSocket, peer: ObservedSocket): SocketAddress {
+export function asSeenBy(socket: ProbeSocket, peer: ProbeSocket): SocketAddress {
   const translated = isIPv6(socket.address) && !isIPv6(peer.address)
-  return { address: translated ? `${NAT64_PREFIX}${peer.address}` : peer.address, port: peer.port }
+  return { address: translated ? synthesize(peer.address) : peer.address, port: peer.port }
+}
+
+function addressOf(scene: Scene, host: string, family: 4 | 6): string {
+  return scene.addresses(host).find((address) => isIPv6(address) === (family === 6)) ?? ''
 }
 
 async function observeFiltering(
   view: View,
-  socket: ObservedSocket,
+  socket: ProbeSocket,
 ): Promise<Behaviour['filtering'] | undefined> {
   const { main, other } = view.from
   const [contacted, samePlace] = [at(main, 0), at(main, 1)]
@@ -149,7 +149,7 @@ interface Mappings {
   readonly otherAddress: SocketAddress
 }
 
-async function mappings(view: View, socket: ObservedSocket): Promise<Mappings | undefined> {
+async function mappings(view: View, socket: ProbeSocket): Promise<Mappings | undefined> {
   const { main, other } = view.from
   const [first, otherPort, otherAddress] = await Promise.all([
     mappingAt(socket, at(main, 1)),
@@ -193,7 +193,7 @@ async function observeHairpin(view: View): Promise<Hairpin> {
   const [outerOne, outerOther] = outer
   if (!outerOne || !outerOther) return 'none'
   const probe = label()
-  let heard: Received | undefined
+  let heard: Datagram | undefined
   for (let round = 0; round < 2 && !heard; round++) {
     other.send(outerOne, `back ${probe}`)
     one.send(outerOther, probe)

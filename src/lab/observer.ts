@@ -2,11 +2,27 @@ import type { SocketAddress } from '../core/address.ts'
 import { setupFailed, type PipedProcess } from './keeper.ts'
 import type { Lab } from './lab.ts'
 
-/** A datagram as it came in: from whom, with which TTL or hop limit. */
-export interface Received {
+export interface Datagram {
   readonly from: SocketAddress
-  readonly ttl: number
   readonly bytes: Buffer
+}
+
+/** A datagram as it came in: from whom, with which TTL or hop limit. */
+export interface Received extends Datagram {
+  readonly ttl: number
+}
+
+/** A UDP socket to look at NATs with: in a lab ({@link ObservedSocket}) or in the simulator. */
+export interface ProbeSocket {
+  readonly address: string
+  readonly port: number
+  send(to: SocketAddress, bytes: Buffer | string): void
+  /**
+   * The first datagram, past or future, that begins with `start`; undefined when none has come after `within`
+   * milliseconds. Others stay unread.
+   */
+  receive(start: string, within: number): Promise<Datagram | undefined>
+  close(): void
 }
 
 /** How a TCP attempt ended: `connected`, or the system's words for why not. */
@@ -91,7 +107,7 @@ export class Observer {
 }
 
 /** A UDP socket in a host of the lab. */
-export class ObservedSocket {
+export class ObservedSocket implements ProbeSocket {
   port = 0
   readonly address: string
   /** Gets what comes in from now on, instead of {@link receive}. */
@@ -113,10 +129,6 @@ export class ObservedSocket {
     this.#write(`send ${this.#id} ${to.address} ${to.port} ${ttl} ${Buffer.from(bytes).toString('hex')}`)
   }
 
-  /**
-   * The first datagram, past or future, that begins with `start`; undefined when none has come after `within`
-   * milliseconds. Others stay unread.
-   */
   async receive(start: string, within: number): Promise<Received | undefined> {
     const until = performance.now() + within
     for (;;) {

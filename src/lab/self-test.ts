@@ -1,19 +1,20 @@
 import { isDeepStrictEqual } from 'node:util'
 import { kindNames, kinds, type Kind, type KindName } from '../sim/kinds.ts'
 import { Lab } from './lab.ts'
-import { observe, observeLifetime, openOutside, type Observed, type View } from './observe.ts'
+import { observe, observeLifetime, openOutside, type Observed, type Scene } from './observe.ts'
 import { Observer } from './observer.ts'
-import { probeFeatures, type Features } from './features.ts'
+import { probeFeatures, type Features, type LabView } from './features.ts'
+import { observeSimulated, type Simulated } from './simulated.ts'
 import type { Site } from './topology.ts'
 
-/** What was seen of one router kind, and where that is not what `natwork/sim`'s list of kinds declares. */
+/** What was seen of one router kind, and where that is not what `natwork/sim` declares, or does itself. */
 export interface KindReport {
   readonly kind: KindName
   readonly observed: Observed | undefined
   readonly features: Features
   /** Idle seconds → whether the mapping was still open. Empty where nothing can expire. */
   readonly lifetime: Readonly<Record<number, boolean>>
-  /** Empty: as declared. */
+  /** Empty: as declared, and as the simulator. */
   readonly disagreements: readonly string[]
 }
 
@@ -40,11 +41,12 @@ export async function selfTest(options: SelfTestOptions = {}): Promise<KindRepor
     options.signal ? { signal: options.signal } : {},
   )
   const observer = new Observer(lab)
+  const scene = sceneOf(lab, observer)
   const services = await startServices(lab, observer)
   return await Promise.all(
     places.map(async ({ kind, site, clients }) => {
-      const from = await openOutside(lab, observer, ['one', 'two'], kind.families.includes(4) ? 4 : 6)
-      const report = await examine(kind, { lab, observer, site, clients, from }, services)
+      const from = await openOutside(scene, ['one', 'two'], kind.families.includes(4) ? 4 : 6)
+      const report = await examine(kind, { scene, lab, observer, site, clients, from }, services)
       options.onReport?.(report)
       return report
     }),
@@ -78,6 +80,15 @@ function placeFor(kind: Kind, name: string): Place {
   }
 }
 
+function sceneOf(lab: Lab, observer: Observer): Scene {
+  const addresses = new Map(lab.hosts.map((host) => [host.name, host.addresses]))
+  return {
+    addresses: (host) => addresses.get(host) ?? [],
+    udp: (host, address, port) => observer.udp(host, address, port),
+    wait: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+  }
+}
+
 /** TCP on public host `one`: what firewalls tell apart. */
 async function startServices(lab: Lab, observer: Observer): Promise<readonly number[]> {
   const ports = [22, 80, 443]
@@ -87,12 +98,13 @@ async function startServices(lab: Lab, observer: Observer): Promise<readonly num
   return ports
 }
 
-async function examine(kind: Kind, view: View, tcpPorts: readonly number[]): Promise<KindReport> {
+async function examine(kind: Kind, view: LabView, tcpPorts: readonly number[]): Promise<KindReport> {
   const idle = idleTimes(kind)
-  const [observed, alive, features] = await Promise.all([
+  const [observed, alive, features, simulated] = await Promise.all([
     observe(view),
     observeLifetime(view, idle),
     probeFeatures(kind, view, tcpPorts),
+    observeSimulated(kind, idle),
   ])
   const lifetime = Object.fromEntries(idle.map((seconds, i) => [seconds, alive[i] ?? false]))
   return {
@@ -104,6 +116,7 @@ async function examine(kind: Kind, view: View, tcpPorts: readonly number[]): Pro
       ...compare(kind, observed),
       ...compareLifetime(kind, lifetime),
       ...compareFeatures(kind, features),
+      ...compareSimulated(simulated, { observed, alive }),
     ],
   }
 }
@@ -149,6 +162,12 @@ function compareLifetime({ behaviour }: Kind, lifetime: Readonly<Record<number, 
     if (alive === Number(seconds) < declared) return []
     return [`lifetime: ${alive ? 'open' : 'closed'} after ${seconds} s, declared: ${declared} s`]
   })
+}
+
+/** The same probes in virtual time: where they see something else, the simulator is wrong until shown otherwise. */
+function compareSimulated(simulated: Simulated, real: Simulated): string[] {
+  if (isDeepStrictEqual(simulated, real)) return []
+  return [`the simulator: ${JSON.stringify(simulated)}, here: ${JSON.stringify(real)}`]
 }
 
 /** What the kind's routers promise besides their NAT. */

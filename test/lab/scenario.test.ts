@@ -1,4 +1,4 @@
-// 20 s, nearly all of it waiting. The same scenarios in virtual time and behind real routers come to the same.
+// 30 s, nearly all of it waiting. The same scenarios in virtual time and behind real routers come to the same.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { checkScenarios, compareScenarios } from '../../src/lab/index.ts'
@@ -8,7 +8,10 @@ import { labUnavailable } from './available.ts'
 
 const skip = await labUnavailable()
 
-/** Every row of the oracle that simple punching meets, beyond what the classic cases hold. */
+/**
+ * Every row of the oracle that simple punching meets, beyond what the classic cases hold. No literal router here: with
+ * one, both must begin within the one-way delay of 20 ms, which a busy machine does not promise.
+ */
 const PAIRS: readonly (readonly [KindName, KindName])[] = [
   ['none', 'symmetric-random'],
   ['symmetric-random', 'full-cone'],
@@ -16,7 +19,7 @@ const PAIRS: readonly (readonly [KindName, KindName])[] = [
   ['symmetric-address', 'address-restricted'],
   ['symmetric-sequential', 'port-restricted'],
   ['symmetric-block', 'symmetric-address'],
-  ['symmetric-preserving', 'port-restricted-literal'],
+  ['symmetric-preserving', 'port-restricted'],
   ['cgn-cone', 'upnp'],
   ['cgn-symmetric', 'cgn-cone'],
   ['hairpin', 'hairpin'],

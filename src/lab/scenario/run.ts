@@ -54,7 +54,7 @@ async function runBatch(
 async function startHelper(lab: Lab, observer: Observer): Promise<Driven> {
   const addresses = [lab.address(HELPER, 4), lab.address(HELPER, 6)]
   const sockets = await Promise.all(addresses.map((at) => observer.udp(HELPER, at, HELPER_PORT)))
-  return new Driven(new PunchHelper(systemRng), sockets)
+  return new Driven<never>(new PunchHelper(systemRng), sockets)
 }
 
 async function play({ name, steps }: Scenario, stage: Stage): Promise<ScenarioResult> {
