@@ -4,6 +4,7 @@ import { registerCat } from './commands/cat.ts'
 import { registerExpose } from './commands/expose.ts'
 import { registerForward } from './commands/forward.ts'
 import { registerId } from './commands/id.ts'
+import { registerNetcheck } from './commands/netcheck.ts'
 import { registerPing } from './commands/ping.ts'
 import { registerProxy } from './commands/proxy.ts'
 import { registerStatus } from './commands/status.ts'
@@ -80,6 +81,7 @@ const commands = [
   registerCat,
   registerProxy,
   registerPing,
+  registerNetcheck,
   registerStatus,
   registerId,
   (program: Command, shell: Shell): Command => {

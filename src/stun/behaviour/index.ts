@@ -3,9 +3,9 @@ export { judgePorts, type PortSample, type PortVerdict } from './ports.ts'
 export type {
   BehaviourReport,
   Dependence,
+  Finding,
   Hairpin,
   Observation,
   PortAllocation,
   Translation,
-  Finding,
 } from './report.ts'

@@ -1,0 +1,152 @@
+import { networkInterfaces } from 'node:os'
+import { familyOf, type SocketAddress } from '../../core/address.ts'
+import { MILLISECOND } from '../../core/machine.ts'
+import { systemRng } from '../../core/ports.ts'
+import { UdpEndpoint } from '../../socket/index.ts'
+import { BehaviourDiscovery } from '../behaviour/discovery.ts'
+import { judgePorts, type PortSample, type PortVerdict } from '../behaviour/ports.ts'
+import type { BehaviourReport } from '../behaviour/report.ts'
+import { StunPeerError, StunUsageError } from '../errors.ts'
+import { parseStunUri } from '../uri.ts'
+import { StunAgent } from './agent.ts'
+import { discoverStunServers, type StunResolver } from './discover.ts'
+import { abortedError } from './exchanges.ts'
+
+export interface DiscoverBehaviourOptions {
+  /** The socket that matters; default: one of the moment, on {@link port}. */
+  readonly endpoint?: UdpEndpoint
+  /** 0–65535, of a socket of the moment; default 0, any free one. */
+  readonly port?: number
+  /** Default: 4, which is what NATs translate. */
+  readonly family?: 4 | 6
+  readonly signal?: AbortSignal
+  readonly resolver?: StunResolver
+}
+
+export interface NatBehaviour extends BehaviourReport {
+  /** The socket that was looked at; the address is `0.0.0.0` or `::` where it is bound to all. */
+  readonly local: SocketAddress
+  readonly ports: PortVerdict
+}
+
+/**
+ * Finds out how the NAT in front of a UDP socket behaves, by STUN servers; best one with RFC 5780, else two or more.
+ * Takes a few round trips, and up to 20 seconds where answers stay out, as filters make them.
+ *
+ *     const { mapping } = await discoverBehaviour(['stun:stun.example.org'])
+ *     mapping.value // 'endpoint-independent'
+ *
+ * @throws {StunUsageError} `ERR_NATWORK_STUN_URI`; `ERR_NATWORK_STUN_CONFIG` without a server, or for `stuns:`;
+ * `ERR_NATWORK_STUN_ABORTED`.
+ * @throws {StunSystemError} `ERR_NATWORK_STUN_DNS` when no server has an address.
+ * @throws {SystemError} the socket's own codes.
+ */
+export async function discoverBehaviour(
+  servers: readonly string[],
+  options: DiscoverBehaviourOptions = {},
+): Promise<NatBehaviour> {
+  const { family = 4, signal } = options
+  const addresses = await resolve(servers, options)
+  if (signal?.aborted === true) throw abortedError(signal)
+  const host = family === 6 ? '::' : '0.0.0.0'
+  const endpoint = options.endpoint ?? (await UdpEndpoint.bind({ host, port: options.port ?? 0 }))
+  try {
+    const report = await discover(endpoint, addresses, signal)
+    // After the discovery: fresh mappings in between would disturb the numbers.
+    const ports = judgePorts(report.udp.value === true ? await samplePorts(host, report, signal) : [])
+    return { ...report, local: endpoint.address, ports }
+  } finally {
+    if (endpoint !== options.endpoint) await endpoint.close()
+  }
+}
+
+/** Of each server one address, the first of the family. */
+async function resolve(
+  servers: readonly string[],
+  { family = 4, resolver }: DiscoverBehaviourOptions,
+): Promise<SocketAddress[]> {
+  const uris = servers.map((text) => ({ text, uri: parseStunUri(text) }))
+  const secure = uris.find(({ uri }) => uri.scheme === 'stuns')
+  if (secure !== undefined || uris.length === 0) {
+    throw new StunUsageError(
+      'ERR_NATWORK_STUN_CONFIG',
+      secure === undefined
+        ? 'NAT behaviour needs a STUN server to ask: give one, such as stun:stun.example.org'
+        : `"${secure.text}": only stun: over UDP shows how a NAT treats UDP`,
+    )
+  }
+  const found = await Promise.allSettled(
+    uris.map(({ uri }) => discoverStunServers(uri, { family, ...(resolver && { resolver }) })),
+  )
+  const addresses = found.flatMap((one) =>
+    one.status === 'fulfilled' ? (one.value[0] ?? []).slice(0, 1) : [],
+  )
+  const usable = addresses.filter(({ address }) => familyOf(address) === family)
+  const [first] = found
+  if (usable.length === 0 && first?.status === 'rejected') throw first.reason
+  if (usable.length > 0) return usable
+  throw new StunUsageError('ERR_NATWORK_STUN_CONFIG', `none of the STUN servers has an IPv${family} address`)
+}
+
+function discover(
+  endpoint: UdpEndpoint,
+  servers: readonly SocketAddress[],
+  signal: AbortSignal | undefined,
+): Promise<BehaviourReport> {
+  return new Promise((done, reject) => {
+    const machine = new BehaviourDiscovery(endpoint.now(), {
+      rng: systemRng,
+      servers: servers.map((server) => endpoint.path(server).remote),
+      local: localAddresses(endpoint.address),
+    })
+    const attachment = endpoint.attach(machine, (report) => {
+      attachment.detach()
+      signal?.removeEventListener('abort', onAbort)
+      done(report)
+    })
+    const onAbort = (): void => {
+      attachment.detach()
+      reject(abortedError(signal))
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+function localAddresses({ address, port }: SocketAddress): SocketAddress[] {
+  if (address !== '0.0.0.0' && address !== '::') return [{ address, port }]
+  return Object.values(networkInterfaces())
+    .flatMap((entries) => entries ?? [])
+    .map((entry) => ({ address: entry.address, port }))
+}
+
+/** Fresh sockets, in turn: each one's first mapping, by the endpoints that have answered. */
+async function samplePorts(
+  host: string,
+  { observations }: BehaviourReport,
+  signal: AbortSignal | undefined,
+): Promise<PortSample[]> {
+  const answering = observations.filter(({ mapped }) => mapped !== undefined)
+  const samples: PortSample[] = []
+  for (let i = 0; i < SAMPLES; i++) {
+    const server = answering[i % answering.length]?.server
+    if (server === undefined) break
+    const endpoint = await UdpEndpoint.bind({ host, port: 0 })
+    const agent = new StunAgent(endpoint)
+    try {
+      const { response } = await agent.request(server, { timing, ...(signal && { signal }) })
+      const mapped = response.mappedAddress()
+      if (mapped !== undefined) samples.push({ local: endpoint.address.port, mapped: mapped.port })
+    } catch (error) {
+      // A silent one: a NAT with one static rule serves one socket per server.
+      if (!(error instanceof StunPeerError)) throw error
+    } finally {
+      agent.close()
+      await endpoint.close()
+    }
+  }
+  return samples
+}
+
+const SAMPLES = 8
+/** Given up after 2 s: these servers have just answered. */
+const timing = { rto: 400 * MILLISECOND, rc: 3, rm: 2 }
