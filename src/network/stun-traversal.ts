@@ -49,7 +49,8 @@ export class StunTraversal implements TraversalService {
     const server = new StunServer(new StunResponder({ rng: systemRng }))
     const session: Session = {
       attachments: [endpoint.attach(server, () => undefined)],
-      timers: [],
+      patience: undefined,
+      next: undefined,
       ended: new AbortController(),
     }
     this.#session = session
@@ -57,7 +58,7 @@ export class StunTraversal implements TraversalService {
     const either = AbortSignal.any([signal, session.ended.signal])
     await new Promise<void>((resolve) => {
       either.addEventListener('abort', () => resolve(), { once: true })
-      session.timers.push(setTimeout(resolve, PATIENCE))
+      session.patience = setTimeout(resolve, PATIENCE)
       const changed = (next: PublicAddress): void => {
         this.#publicAddress = next
         const fields = next.known ? { address: formatAddress(next.address) } : { reason: next.message }
@@ -75,7 +76,8 @@ export class StunTraversal implements TraversalService {
     this.#publicAddress = unknownAddress('no-servers')
     session?.ended.abort()
     for (const attachment of session?.attachments ?? []) attachment.detach()
-    for (const timer of session?.timers ?? []) clearTimeout(timer)
+    clearTimeout(session?.patience)
+    clearTimeout(session?.next)
     return Promise.resolve()
   }
 
@@ -91,22 +93,20 @@ export class StunTraversal implements TraversalService {
       if (this.#publicAddress.known || this.#publicAddress.reason !== 'no-servers') {
         changed(unknownAddress('no-servers'))
       }
-      session.timers.push(setTimeout(() => void this.#keep(endpoint, session, changed), RESOLVE_AGAIN))
+      session.next = setTimeout(() => void this.#keep(endpoint, session, changed), RESOLVE_AGAIN)
       return
     }
     const keeper = new AddressKeeper(endpoint.now(), { rng: systemRng, servers })
     const attachment = endpoint.attach(keeper, changed)
     session.attachments.push(attachment)
     let interfaces = fingerprint()
-    session.timers.push(
-      setInterval(() => {
-        const now = fingerprint()
-        if (now === interfaces) return
-        interfaces = now
-        keeper.recheck(endpoint.now())
-        attachment.wake()
-      }, LOOK_AT_INTERFACES),
-    )
+    session.next = setInterval(() => {
+      const now = fingerprint()
+      if (now === interfaces) return
+      interfaces = now
+      keeper.recheck(endpoint.now())
+      attachment.wake()
+    }, LOOK_AT_INTERFACES)
   }
 
   /** One address of each server, all of one family: IPv4 where the socket has it, since that is what is translated. */
@@ -137,7 +137,9 @@ export class StunTraversal implements TraversalService {
 
 interface Session {
   readonly attachments: Attachment[]
-  readonly timers: NodeJS.Timeout[]
+  patience: NodeJS.Timeout | undefined
+  /** The next look-up of the servers, or at the interfaces. */
+  next: NodeJS.Timeout | undefined
   readonly ended: AbortController
 }
 
