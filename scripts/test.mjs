@@ -1,8 +1,15 @@
 // `npm test [-- FILE…]`: install, build, then node's own test runner over test/.
 import { globSync } from './glob.mjs'
 import { spawnSync } from 'node:child_process'
+import { delimiter, join } from 'node:path'
 import { installSystemPackages } from './system.mjs'
 import { build, installPackages, root } from './setup.mjs'
+
+// npm puts the programs of our packages first: its `stun` must not stand in for Debian's.
+process.env.PATH = (process.env.PATH ?? '')
+  .split(delimiter)
+  .filter((folder) => !folder.endsWith(join('node_modules', '.bin')))
+  .join(delimiter)
 
 installPackages()
 build()
