@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { systemRng } from '../../core/ports.ts'
 import { kinds } from '../../sim/kinds.ts'
 import { PunchHelper } from '../../sim/reference/helper.ts'
@@ -22,20 +23,31 @@ export interface RunScenariosOptions {
  */
 export async function runScenariosInLab(
   scenarios: readonly Scenario[],
-  options: RunScenariosOptions = {},
+  { signal, onResult }: RunScenariosOptions = {},
 ): Promise<ScenarioResult[]> {
   const results: ScenarioResult[] = []
-  for (const batch of batches(scenarios)) results.push(...(await runBatch(batch, options)))
-  return results
+  // One listener on the caller's signal, whatever the number of labs and scenarios.
+  const stop = new AbortController()
+  setMaxListeners(0, stop.signal)
+  const onAbort = (): void => stop.abort(signal?.reason)
+  signal?.throwIfAborted()
+  signal?.addEventListener('abort', onAbort)
+  try {
+    for (const batch of batches(scenarios)) results.push(...(await runBatch(batch, stop.signal, onResult)))
+    return results
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
 }
 
 async function runBatch(
   batch: readonly Scenario[],
-  { signal, onResult }: RunScenariosOptions,
+  signal: AbortSignal,
+  onResult: RunScenariosOptions['onResult'],
 ): Promise<ScenarioResult[]> {
   const places = batch.map((scenario, i) => placesFor(scenario, i))
   const sites = Object.fromEntries(places.flatMap((place) => Object.entries(place.sites)))
-  await using lab = await Lab.create({ hosts: { [HELPER]: {} }, sites }, signal ? { signal } : {})
+  await using lab = await Lab.create({ hosts: { [HELPER]: {} }, sites }, { signal })
   const observer = new Observer(lab)
   const helper = await startHelper(lab, observer)
   try {

@@ -36,14 +36,14 @@ export class Stage {
   readonly #lab: Lab
   readonly #observer: Observer
   readonly #places: Places
-  readonly #signal: AbortSignal | undefined
+  readonly #signal: AbortSignal
   readonly #session = new Uint8Array(SESSION_LENGTH)
   readonly #peers = new Map<Who, Peer>()
   readonly #dialling = new Set<Who>()
   readonly #watchers = new Set<() => void>()
   #unblock: (() => Promise<void>)[] = []
 
-  constructor(lab: Lab, observer: Observer, places: Places, signal: AbortSignal | undefined) {
+  constructor(lab: Lab, observer: Observer, places: Places, signal: AbortSignal) {
     this.#lab = lab
     this.#observer = observer
     this.#places = places
@@ -187,17 +187,17 @@ export class Stage {
       const finish = (end: () => void): void => {
         clearTimeout(timer)
         this.#watchers.delete(watcher)
-        this.#signal?.removeEventListener('abort', onAbort)
+        this.#signal.removeEventListener('abort', onAbort)
         end()
       }
       const watcher = (): void => {
         if (isSo()) finish(() => resolve(true))
       }
-      const onAbort = (): void => finish(() => reject(this.#signal?.reason as Error))
+      const onAbort = (): void => finish(() => reject(this.#signal.reason as Error))
       const timer = setTimeout(() => finish(() => resolve(isSo())), within)
       this.#watchers.add(watcher)
-      this.#signal?.addEventListener('abort', onAbort)
-      if (this.#signal?.aborted) onAbort()
+      this.#signal.addEventListener('abort', onAbort)
+      if (this.#signal.aborted) onAbort()
     })
   }
 
