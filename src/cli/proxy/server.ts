@@ -59,6 +59,8 @@ export function createProxyServer(open: OpenHost, logger: Logger): ProxyServer {
 
 function serveSocks(socket: Socket, open: OpenHost, logger: Logger): void {
   const handshake = new SocksHandshake()
+  // Who ends before the request is whole has nothing more to say.
+  const onEnd = (): void => void socket.destroy()
   const onReadable = (): void => {
     const chunk = socket.read() as Buffer | null
     if (chunk === null) return
@@ -66,6 +68,7 @@ function serveSocks(socket: Socket, open: OpenHost, logger: Logger): void {
     if (step.reply.length > 0) socket.write(step.reply)
     if (step.state === 'more') return
     socket.off('readable', onReadable)
+    socket.off('end', onEnd)
     if (step.state === 'failed') {
       logger.debug('a SOCKS client was refused', { why: step.why })
       socket.end()
@@ -81,6 +84,7 @@ function serveSocks(socket: Socket, open: OpenHost, logger: Logger): void {
     })
   }
   socket.on('readable', onReadable)
+  socket.once('end', onEnd)
   onReadable()
 }
 
