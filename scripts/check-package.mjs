@@ -1,7 +1,7 @@
 // What users get: the tarball of `npm pack` is checked by publint and attw, installed into an empty project and
 // used there from JavaScript and from TypeScript.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root, run } from './setup.mjs'
@@ -21,19 +21,20 @@ try {
   const inProject = { cwd: project }
   writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }\n')
   run('npm', ['install', '--silent', '--no-fund', '--no-audit', tarball], inProject)
+  // Every way in, as a user writes it.
+  const { exports: ways } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const names = Object.keys(ways)
+    .filter((way) => way !== './package.json')
+    .map((way) => 'natwork' + way.slice(1))
+  const imports = names.map((name, i) => `import * as way${i} from '${name}'\n`).join('')
+  const list = names.map((_, i) => `way${i}`).join(', ')
   writeFileSync(
     join(project, 'use.mjs'),
-    `import { parseAddress } from 'natwork'
-if (parseAddress('192.0.2.1:1315').port !== 1315) process.exit(1)
-`,
+    `${imports}if ([${list}].some((way) => Object.keys(way).length === 0)) process.exit(1)\n`,
   )
   run(process.execPath, ['use.mjs'], inProject)
-  writeFileSync(
-    join(project, 'use.ts'),
-    `import { parseAddress, type SocketAddress } from 'natwork'
-export const at: SocketAddress = parseAddress('192.0.2.1:1315')
-`,
-  )
+  run(join(project, 'node_modules/.bin/natwork'), ['--version'], inProject)
+  writeFileSync(join(project, 'use.ts'), `${imports}export const ways: object[] = [${list}]\n`)
   const strict = ['--strict', '--module', 'nodenext', '--target', 'es2022', '--noEmit', '--types', 'node']
   const nodeTypes = ['--typeRoots', join(root, 'node_modules/@types')]
   run(bin('tsc'), [...strict, ...nodeTypes, 'use.ts'], inProject)
