@@ -49,7 +49,7 @@ table { border-collapse: collapse; }
 }
 .bar .failed, .swatch.failed { background: var(--failed-ink); }
 
-.compare { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 640px), 1fr)); align-items: start; }
+.compare { display: grid; gap: 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 720px), 1fr)); align-items: start; }
 .compare table { width: 100%; font-size: 13.5px; }
 .compare caption { text-align: left; color: var(--soft); padding-bottom: 4px; }
 .compare th, .compare td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
