@@ -17,13 +17,27 @@ export const SECOND: Micros = 1_000_000
 export interface Path {
   /** The peer's transport address as seen on this path. */
   readonly remote: SocketAddress
+  /** What carries the datagrams; absent: the port's own socket does. */
+  readonly via?: Carrier
+}
+
+/**
+ * Carries the datagrams of paths that the port's own socket does not: an allocation on a relay, or another local port
+ * that was opened to get through a hard NAT. One carrier is one object, and paths compare it by identity. What it
+ * receives, it hands to the endpoint as if the socket had got it.
+ */
+export interface Carrier {
+  /** `relay`: a TURN allocation, over whatever transport. `socket`: another local UDP port. */
+  readonly kind: 'relay' | 'socket'
+  /** Takes one datagram, and sends or drops it as a network may. Never throws. */
+  send(now: Micros, transmit: Transmit): void
 }
 
 export function samePath(a: Path, b: Path): boolean {
   return (
     a === b ||
-    a.remote === b.remote ||
-    (a.remote.port === b.remote.port && a.remote.address === b.remote.address)
+    (a.via === b.via &&
+      (a.remote === b.remote || (a.remote.port === b.remote.port && a.remote.address === b.remote.address)))
   )
 }
 

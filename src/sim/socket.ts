@@ -94,6 +94,11 @@ export class SimSocket {
     this.host.transmit(this, to, data.slice(), ttl)
   }
 
+  /** A datagram that a `Carrier` received for this port: offered to the machines as if the network had brought it. */
+  deliver(path: Path, data: Uint8Array): void {
+    if (this.#isOpen && this.#offer(this.now(), path, data)) this.drain()
+  }
+
   close(): void {
     this.#isOpen = false
     this.#machines = []
@@ -102,14 +107,14 @@ export class SimSocket {
 
   /** @internal false when nobody took it */
   receive(worldNow: Micros, packet: UdpPacket): boolean {
-    const now = this.host.localTime(worldNow)
-    const path: Path = { remote: packet.source }
-    for (const { machine } of this.#machines) {
-      if (machine.handleDatagram(now, path, packet.data)) return true
-    }
+    if (this.#offer(this.host.localTime(worldNow), { remote: packet.source }, packet.data)) return true
     if (!this.onMessage) return false
     this.onMessage(packet.data, packet.source)
     return true
+  }
+
+  #offer(now: Micros, path: Path, data: Uint8Array): boolean {
+    return this.#machines.some(({ machine }) => machine.handleDatagram(now, path, data))
   }
 
   /** @internal the alarm */
@@ -158,8 +163,10 @@ export class SimSocket {
     }
   }
 
-  #transmit({ path, data, ttl = DEFAULT_TTL }: Transmit): void {
-    if (this.#isOpen) this.host.transmit(this, path.remote, data, ttl)
+  #transmit(transmit: Transmit): void {
+    const { path, data, ttl = DEFAULT_TTL } = transmit
+    if (path.via !== undefined) path.via.send(this.now(), transmit)
+    else if (this.#isOpen) this.host.transmit(this, path.remote, data, ttl)
   }
 
   #schedule(): void {

@@ -201,6 +201,16 @@ export class UdpEndpoint {
     }
   }
 
+  /**
+   * A datagram that a {@link Carrier} received for this port: offered to the machines as if the socket had got it.
+   * `bytes` is the caller's again when this returns.
+   */
+  deliver(path: Path, bytes: Uint8Array): void {
+    if (this.#closed) return
+    this.#onDatagram(path, bytes)
+    this.#wake()
+  }
+
   /** Ends at once: machines are detached, nothing more is sent or received. Idempotent. Resolves when the port is free. */
   close(): Promise<void> {
     if (!this.#closed) {
@@ -290,6 +300,10 @@ export class UdpEndpoint {
       const transmit: Transmit | undefined = machine.pollTransmit(now)
       if (transmit === undefined) break
       budget--
+      if (transmit.path.via !== undefined) {
+        transmit.path.via.send(now, transmit)
+        continue
+      }
       counters.datagramsSent++
       counters.bytesSent += transmit.data.byteLength
       this.#blocked = !this.#driver.send(transmit)

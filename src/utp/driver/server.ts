@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { formatAddress, type SocketAddress } from '../../core/address.ts'
 import { silentLogger, type Logger } from '../../core/logger.ts'
-import { MILLISECOND } from '../../core/machine.ts'
+import { MILLISECOND, type Path } from '../../core/machine.ts'
 import { systemRng } from '../../core/ports.ts'
 import { UdpEndpoint, type Attachment } from '../../socket/index.ts'
 import type { UtpConnection } from '../connection.ts'
@@ -100,23 +100,25 @@ export class UtpServer {
   }
 
   /**
-   * Opens a connection; resolves when the peer has answered.
+   * Opens a connection to an address, or along a path that something else has opened (a relay, a punched hole);
+   * resolves when the peer has answered.
    *
    * @throws {PeerError} `ERR_NATWORK_UTP_REFUSED`, `ERR_NATWORK_UTP_CONNECT_TIMEOUT`
    * @throws {UsageError} `ERR_NATWORK_UTP_NOT_STARTED`; `ERR_NATWORK_UTP_ADDRESS` for a name instead of an address;
    * `ERR_NATWORK_UTP_LIMIT` when there are as many connections as the limits allow.
    * @throws the signal's reason.
    */
-  async connect(address: SocketAddress, options: UtpConnectOptions = {}): Promise<UtpStream> {
+  async connect(to: SocketAddress | Path, options: UtpConnectOptions = {}): Promise<UtpStream> {
     const { signal, timeout } = options
     signal?.throwIfAborted()
-    if (isIP(address.address) === 0) throw addressError(address)
+    const remote = 'remote' in to ? to.remote : to
+    if (isIP(remote.address) === 0) throw addressError(remote)
     const running = this.#running
     if (running === undefined) throw notStartedError()
     const { endpoint, machine } = running
     const connection = machine.connect(
       endpoint.now(),
-      endpoint.path(address),
+      'remote' in to ? to : endpoint.path(to),
       timeout === undefined ? {} : { connectTimeout: timeout * MILLISECOND },
     )
     const stream = this.#track(running, connection, 'connecting')

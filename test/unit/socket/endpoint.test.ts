@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { test, type TestContext } from 'node:test'
-import type { Path } from '../../../src/core/machine.ts'
+import { samePath, type Carrier, type Path } from '../../../src/core/machine.ts'
 import { bindError } from '../../../src/socket/errors.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { TestMachine } from './machines.ts'
@@ -54,6 +54,31 @@ test('a datagram goes to the first machine that owns it, the rest is counted', a
   // One Path object per remote.
   assert.equal(first.received[0]?.path, second.received[1]?.path)
   assert.deepEqual(first.received[0]?.path.remote, a.address)
+})
+
+test('a path with a carrier bypasses the socket, both ways', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const carried: string[] = []
+  const carrier: Carrier = {
+    kind: 'relay',
+    send: (_now, { path, data }) => {
+      assert.equal(path.via, carrier)
+      carried.push(Buffer.from(data).toString())
+      b.deliver({ remote: path.remote, via: carrier }, data)
+    },
+  }
+  const machine = new TestMachine((text) => text === 'carried')
+  const done = receives(b, machine, 1)
+  const path: Path = { remote: { address: '192.0.2.1', port: 7 }, via: carrier }
+  say(a, path, 'carried', 'unknown')
+  await done
+  assert.deepEqual(carried, ['carried', 'unknown'])
+  assert.deepEqual(machine.received, [{ path, text: 'carried' }])
+  assert.equal(samePath(machine.received[0]!.path, path), true)
+  assert.equal(samePath(machine.received[0]!.path, { remote: path.remote }), false)
+  assert.equal(b.counters.unmatched, 1)
+  assert.equal(a.counters.datagramsSent, 0)
 })
 
 test('a detached machine gets nothing more', async (t) => {
