@@ -1,18 +1,18 @@
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PeerError } from '../core/errors.ts'
-import type { SecureStream } from './secure-stream.ts'
 
 /**
- * Joins a local TCP socket and a stream to another node until both have closed. Byte for byte, with each reader's pace
- * carried over to the other side's writer. What happens on one side happens on the other: an end is an end, and the
- * other direction goes on; a reset, or anything broken, is a reset.
+ * Joins what a local program speaks on (mostly a TCP socket) and a stream to another node until both have closed. Byte
+ * for byte, with each reader's pace carried over to the other side's writer. What happens on one side happens on the
+ * other: an end is an end, and the other direction goes on; a reset, or anything broken, is a reset (on what is no TCP
+ * socket: the error itself).
  *
  * Why not `pipeline`: it destroys the second direction when the first one ends, and turns resets into ends.
  *
  * @returns how it ended: undefined when both sides ended in good order.
  */
-export function splice(local: Socket, remote: SecureStream): Promise<Error | undefined> {
+export function splice(local: Duplex, remote: Duplex): Promise<Error | undefined> {
   return new Promise((resolve) => {
     let broken: Error | undefined
     let open = 2
@@ -25,19 +25,24 @@ export function splice(local: Socket, remote: SecureStream): Promise<Error | und
     })
     remote.on('error', (error) => {
       broken ??= error
-      local.resetAndDestroy()
+      breakOff(local, error)
     })
     local.on('close', () => {
       if (!complete(local)) remote.destroy()
       onClose()
     })
     remote.on('close', () => {
-      if (!complete(remote)) local.resetAndDestroy()
+      if (!complete(remote)) breakOff(local, broken)
       onClose()
     })
     carry(local, remote)
     carry(remote, local)
   })
+}
+
+function breakOff(local: Duplex, error: Error | undefined): void {
+  if (local instanceof Socket) local.resetAndDestroy()
+  else local.destroy(error)
 }
 
 function carry(from: Duplex, to: Duplex): void {

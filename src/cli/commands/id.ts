@@ -9,7 +9,6 @@ export function registerId(program: Command, shell: Shell): Command {
     .description('print the id of this node, to be allowed by others; makes the key on first use')
     .action(async (_options: object, command: Command) => {
       const { folders } = readSettings(shell, command)
-      // The certificate library is not needed for this, and slow to load.
       const { loadOrCreatePrivateKey } = await import('../../network/identity.ts')
       const { nodeIdOf } = await import('../../network/node-id.ts')
       makePrivateFolder(folders.state)

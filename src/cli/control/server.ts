@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { NatworkError, UsageError, type Logger } from '../../core/index.ts'
 import { makePrivateFolder } from '../folders.ts'
-import { joinStreams } from '../join.ts'
+import { splice } from '../../network/splice.ts'
 import { errnoOf, systemError } from '../errors.ts'
 import { version } from '../version.ts'
 import { readGreeting } from './client.ts'
@@ -152,7 +152,8 @@ async function serve(socket: Socket, handler: Handler): Promise<void> {
   socket.off('readable', look).off('end', abort).off('close', abort)
   writeJsonLine(socket, { ok: true, result: 'result' in answer ? answer.result : {} })
   if ('stream' in answer) {
-    await joinStreams(new ControlStream(socket), answer.stream)
+    const broken = await splice(new ControlStream(socket), answer.stream)
+    if (broken !== undefined) throw broken
     return
   }
   if (answer.held !== undefined) {

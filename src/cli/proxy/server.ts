@@ -8,7 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PeerError, UsageError, type Logger } from '../../core/index.ts'
 import { exitCodeOf, exitCodes } from '../exit-codes.ts'
-import { joinStreams } from '../join.ts'
+import { splice } from '../../network/splice.ts'
 import { encodeSocksReply, SocksHandshake, type SocksReply } from './socks5.ts'
 
 /** Opens the stream for a host name of the form NAME.PEER.natwork. */
@@ -129,7 +129,7 @@ function carry(
     .then((stream) => {
       socket.off('close', abort)
       answer.accept()
-      return joinStreams(socket, stream).catch(() => undefined)
+      return splice(socket, stream)
     })
     .catch((error: unknown) => {
       if (!socket.destroyed) answer.refuse(error as Error)
