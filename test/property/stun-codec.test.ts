@@ -4,7 +4,7 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { StunBuilder } from '../../src/stun/codec/builder.ts'
 import { crc32 } from '../../src/stun/codec/crc32.ts'
-import { readIpv4, readIpv6, writeIp } from '../../src/stun/codec/ip.ts'
+import { readIpv4, readIpv6, writeIp } from '../../src/core/ip.ts'
 import { Attribute, MessageClass } from '../../src/stun/codec/registry.ts'
 import { StunView, isStun } from '../../src/stun/codec/view.ts'
 

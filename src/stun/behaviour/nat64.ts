@@ -1,5 +1,5 @@
 import { familyOf, type SocketAddress } from '../../core/address.ts'
-import { readIpv4, readIpv6, writeIp } from '../codec/ip.ts'
+import { readIpv4, readIpv6, writeIp } from '../../core/ip.ts'
 
 /**
  * How to reach `other` (an address that a server says it has) for who reaches the server at `server`. Behind NAT64

@@ -3,7 +3,7 @@ import { StunUsageError } from '../errors.ts'
 import { padded, readUint16, writeUint16, writeUint32 } from './bytes.ts'
 import { crc32 } from './crc32.ts'
 import { integrityOf } from './integrity.ts'
-import { writeIp } from './ip.ts'
+import { writeIp } from '../../core/ip.ts'
 import { Attribute, attributeName, reasonPhrase, type MessageClass } from './registry.ts'
 import {
   FINGERPRINT_XOR,

@@ -2,7 +2,7 @@ import type { SocketAddress } from '../../core/address.ts'
 import { padded, readUint16, readUint32 } from './bytes.ts'
 import { crc32 } from './crc32.ts'
 import { integrityIsRight } from './integrity.ts'
-import { readIpv4, readIpv6 } from './ip.ts'
+import { readIpv4, readIpv6 } from '../../core/ip.ts'
 import { Attribute, type MessageClass } from './registry.ts'
 
 export const HEADER_LENGTH = 20

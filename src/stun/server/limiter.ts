@@ -1,6 +1,6 @@
 import { SECOND, type Micros } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
-import { writeIp } from '../codec/ip.ts'
+import { writeIp } from '../../core/ip.ts'
 
 /** How many requests a source may make. */
 export interface RateLimit {
