@@ -7,11 +7,14 @@ const rooms = {
   socket: ['core'],
   utp: ['core', 'socket'],
   stun: ['core', 'socket'],
+  turn: ['core', 'socket', 'stun'],
+  ice: ['core', 'socket', 'stun', 'turn'],
+  portmap: ['core'],
   sim: ['core'],
   lab: ['core', 'socket', 'sim'],
-  network: ['core', 'socket', 'utp', 'stun'],
+  network: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap'],
   directory: ['core', 'network'],
-  cli: ['core', 'socket', 'utp', 'stun', 'sim', 'lab', 'network', 'directory'],
+  cli: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap', 'sim', 'lab', 'network', 'directory'],
 }
 
 // A room's own folders may import each other: what leaves the room starts with as many `../` as the file is deep.

@@ -1,0 +1,23 @@
+import { PeerError, SystemError, UsageError } from '../core/errors.ts'
+
+/** What you did wrong. */
+export type TurnUsageCode =
+  /** A client or server was configured in a way that cannot work. */
+  'ERR_NATWORK_TURN_CONFIG'
+
+/** What the other side did, or did not do. */
+export type TurnPeerCode =
+  /** The connection to the server ended, or could not be made. */
+  'ERR_NATWORK_TURN_CONNECTION'
+
+export type TurnSystemCode =
+  /** A UDP, TCP or TLS port cannot be bound. */
+  'ERR_NATWORK_TURN_LISTEN'
+
+export type TurnErrorCode = TurnUsageCode | TurnPeerCode | TurnSystemCode
+
+export class TurnUsageError extends UsageError<TurnUsageCode> {}
+
+export class TurnPeerError extends PeerError<TurnPeerCode> {}
+
+export class TurnSystemError extends SystemError<TurnSystemCode> {}

@@ -1,0 +1,3 @@
+export * from './channel-data.ts'
+export * from './constants.ts'
+export * from './framing.ts'
