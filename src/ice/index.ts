@@ -1,0 +1,5 @@
+export type * from './api.ts'
+export { parseCandidate } from './candidate.ts'
+export * from './errors.ts'
+export { fromSdp, toSdp } from './sdp.ts'
+export type * from './types.ts'
