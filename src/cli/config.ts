@@ -27,6 +27,7 @@ const variables = {
   NATWORK_HOST: 'host',
   NATWORK_PORT: 'port',
   NATWORK_LOG_LEVEL: 'logLevel',
+  NATWORK_UDP_DRIVER: 'udpDriver',
 } as const
 
 /**
@@ -43,7 +44,7 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
     if (text === undefined || text === '') continue
     values[field] = check(schema.shape[field], field === 'port' ? numberIn(text) : text, () => variable)
   }
-  for (const field of Object.values(variables)) {
+  for (const field of ['host', 'port', 'logLevel'] as const) {
     if (flags[field] === undefined) continue
     values[field] = check(schema.shape[field], flags[field], () => `--${kebab(field)}`)
   }
@@ -108,6 +109,8 @@ const schema = z.strictObject({
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error', 'silent'], 'write one of debug, info, warn, error, silent')
     .default('warn'),
+  /** What moves the datagrams; `auto` takes the native driver where it can be had. */
+  udpDriver: z.enum(['auto', 'native', 'dgram'], 'write one of auto, native, dgram').default('auto'),
   /** STUN servers that tell this node its public address. */
   stun: z.array(stunSchema).default([]),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),

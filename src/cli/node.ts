@@ -21,6 +21,8 @@ export interface NodeStatus {
   readonly uptime: number
   /** The UDP address that is bound. */
   readonly listens: string
+  /** What moves the datagrams. */
+  readonly udpDriver: string
   /** UDP addresses where others may reach it. */
   readonly addresses: readonly string[]
   readonly services: readonly { name: string; target: string; allow: readonly string[] }[]
@@ -133,6 +135,7 @@ export class LocalNode {
       pid: process.pid,
       uptime: (Date.now() - this.#since) / 1_000,
       listens: formatAddress(network.boundAddress),
+      udpDriver: network.udpDriver,
       addresses: network.addresses().map(formatAddress),
       services: [...network.services].map((service) => ({
         name: service.name,

@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import type { Command } from 'commander'
 import type { Logger } from '../core/index.ts'
+import { setDefaultDriver } from '../socket/index.ts'
 import { loadConfig, type Config, type Flags } from './config.ts'
 import { findFolders, type Folders } from './folders.ts'
 import { createLogger } from './log.ts'
@@ -37,7 +38,7 @@ export interface Settings {
 }
 
 /**
- * Reads the settings: the flags of `command` over the environment over the file.
+ * Reads the settings: the flags of `command` over the environment over the file. The UDP driver is set by them.
  *
  * @throws {UsageError} `ERR_NATWORK_CONFIG`
  */
@@ -51,6 +52,7 @@ export function readSettings(shell: Shell, command: Command): Settings {
     ...(file !== undefined && { config: file }),
   }
   const config = loadConfig(folders, shell.env, flags)
+  setDefaultDriver(config.udpDriver)
   return { folders, config, logger: createLogger(config.logLevel, shell.stderr, shell.output.json) }
 }
 

@@ -148,6 +148,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.#current().session.utp.address
   }
 
+  /** Which driver moves the datagrams, for people to read. */
+  get udpDriver(): string {
+    return this.#current().session.utp.endpoint.driver
+  }
+
   /** Every UDP address where others may reach this node, most promising first. */
   addresses(): SocketAddress[] {
     return this.#current().addresses()

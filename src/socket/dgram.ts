@@ -1,36 +1,23 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
-import type { Driver, DriverHandler } from './driver.ts'
-import { bindError } from './errors.ts'
+import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
+import { bindError, sharedPortError } from './errors.ts'
+import { bindFamilies, type Families } from './families.ts'
 import { PathTable } from './paths.ts'
 
 /**
  * The driver on node:dgram: one system call per datagram each way.
  *
- * `::` opens two sockets on one port, one per family, instead of a single dual-stack one: IPv6 sockets ignore the TTL
- * set for IPv4-mapped destinations (libuv sets IPV6_UNICAST_HOPS only), and no address is ever seen in mapped form.
- *
  * @throws {SystemError} `ERR_NATWORK_SOCKET_…` when the port cannot be had; nothing stays open then.
  */
-export async function bindDgram(at: SocketAddress, recvBufferSize: number): Promise<Driver> {
-  if (at.address !== '::') {
-    const socket = await bindSocket(at, recvBufferSize)
-    return familyOf(at.address) === 6
-      ? new DgramDriver(at.address, undefined, socket)
-      : new DgramDriver(at.address, socket, undefined)
-  }
-  // A port that is free for IPv6 may be taken for IPv4: with port 0 another one is as good.
-  for (let attempt = 1; ; attempt++) {
-    const six = await bindSocket(at, recvBufferSize)
-    try {
-      const four = await bindSocket({ address: '0.0.0.0', port: six.address().port }, recvBufferSize)
-      return new DgramDriver(at.address, four, six)
-    } catch (error) {
-      six.close()
-      if (at.port !== 0 || attempt === 10) throw error
-    }
-  }
+export async function bindDgram(at: SocketAddress, options: DriverOptions): Promise<Driver> {
+  const sockets = await bindFamilies(
+    at,
+    (one) => bindSocket(one, options),
+    (socket) => socket.address().port,
+  )
+  return new DgramDriver(at.address, sockets)
 }
 
 class DgramDriver implements Driver {
@@ -52,7 +39,7 @@ class DgramDriver implements Driver {
   #pressed: NodeJS.Timeout | undefined
   #closing: Promise<void> | undefined
 
-  constructor(host: string, four: Socket | undefined, six: Socket | undefined) {
+  constructor(host: string, { four, six }: Families<Socket>) {
     this.#four = four
     this.#six = six
     const sockets = this.#sockets()
@@ -181,13 +168,20 @@ const nobody: DriverHandler = {
 const BULK = 4
 /** So many datagrams at most wait in libuv beyond what the kernel takes. */
 const CHECK_EVERY = 8
+/** Node has SO_REUSEPORT since 22.12. */
+const CAN_SHARE_PORTS = canSharePorts()
 /** What Linux, macOS and Windows (since 2000: 128, harmlessly lower) give a socket; node cannot read it back. */
 const DEFAULT_TTL = 64
 
-function bindSocket(at: SocketAddress, recvBufferSize: number): Promise<Socket> {
+function bindSocket(at: SocketAddress, options: DriverOptions): Promise<Socket> {
   return new Promise((resolve, reject) => {
+    if (options.reusePort && !CAN_SHARE_PORTS) {
+      reject(sharedPortError())
+      return
+    }
     const six = familyOf(at.address) === 6
     const socket = createSocket({
+      ...(options.reusePort && { reusePort: true }),
       type: six ? 'udp6' : 'udp4',
       ipv6Only: six,
       // Only literals come here. Answering at once keeps every send inside its call; node's own lookup would delay
@@ -203,13 +197,18 @@ function bindSocket(at: SocketAddress, recvBufferSize: number): Promise<Socket> 
     socket.bind({ address: at.address, port: at.port, exclusive: true }, () => {
       socket.removeAllListeners('error')
       try {
-        socket.setRecvBufferSize(recvBufferSize)
+        socket.setRecvBufferSize(options.recvBufferSize)
       } catch {
         // macOS refuses more than its ceiling instead of cutting: the default stays, and is read back by whoever asks.
       }
       resolve(socket)
     })
   })
+}
+
+function canSharePorts(): boolean {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major > 22 || (major === 22 && minor >= 12)
 }
 
 // Linux doubles the number to account for its bookkeeping and reports the doubled one (socket(7), SO_RCVBUF).

@@ -28,6 +28,13 @@ export interface Driver {
   close(): Promise<void>
 }
 
+export interface DriverOptions {
+  /** Bytes to ask the kernel for. */
+  readonly recvBufferSize: number
+  /** Share the port with other sockets that ask for it too (SO_REUSEPORT): the kernel spreads the remotes over them. */
+  readonly reusePort: boolean
+}
+
 /** What a driver tells the endpoint. None of these throws. */
 export interface DriverHandler {
   /** One datagram. `bytes` is the driver's again when this returns; `path` is the same object for the same remote. */

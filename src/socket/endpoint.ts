@@ -4,8 +4,8 @@ import { UsageError } from '../core/errors.ts'
 import { silentLogger, type Logger } from '../core/logger.ts'
 import { SECOND, type Machine, type Micros, type Path, type Transmit } from '../core/machine.ts'
 import { systemClock } from '../core/ports.ts'
-import { bindDgram } from './dgram.ts'
 import type { Driver } from './driver.ts'
+import { bindDriver, type DriverChoice } from './drivers.ts'
 import { closedError } from './errors.ts'
 import { unmapped } from './paths.ts'
 
@@ -18,6 +18,13 @@ export interface UdpEndpointOptions {
   readonly signal?: AbortSignal
   /** Bytes to ask the kernel for; default 4 MiB. It may grant less: {@link UdpEndpoint.recvBufferSize}. */
   readonly recvBufferSize?: number
+  /** Default: what {@link setDefaultDriver} was given, else `auto`. */
+  readonly driver?: DriverChoice
+  /**
+   * Shares the port with other endpoints (of other threads or processes) that ask for it too: the kernel gives each
+   * remote address to one of them. Default false. Needs the native driver, or Node.js 22.12.
+   */
+  readonly reusePort?: boolean
   readonly logger?: Logger
 }
 
@@ -95,10 +102,11 @@ export class UdpEndpoint {
    * Binds the port.
    *
    * @throws {UsageError} `ERR_NATWORK_SOCKET_ADDRESS` when host is no IP literal or port no number of 0–65535.
-   * @throws {SystemError} `ERR_NATWORK_SOCKET_IN_USE`, `…_PERMISSION`, `…_NOT_AVAILABLE`, `…_BIND`.
+   * @throws {SystemError} `ERR_NATWORK_SOCKET_IN_USE`, `…_PERMISSION`, `…_NOT_AVAILABLE`, `…_BIND`;
+   * `…_DRIVER` when the driver asked for cannot be had.
    */
   static async bind(options: UdpEndpointOptions): Promise<UdpEndpoint> {
-    const { host, port, signal, recvBufferSize = 4 * 1024 * 1024, logger = silentLogger } = options
+    const { host, port, signal, logger = silentLogger } = options
     if (isIP(host) === 0 || !Number.isInteger(port) || port < 0 || port > 65535) {
       throw new UsageError(
         'ERR_NATWORK_SOCKET_ADDRESS',
@@ -106,7 +114,10 @@ export class UdpEndpoint {
       )
     }
     signal?.throwIfAborted()
-    const driver = await bindDgram({ address: host, port }, recvBufferSize)
+    const driver = await bindDriver({ address: host, port }, options.driver, {
+      recvBufferSize: options.recvBufferSize ?? 4 * 1024 * 1024,
+      reusePort: options.reusePort ?? false,
+    })
     if (signal?.aborted === true) {
       await driver.close()
       signal.throwIfAborted()

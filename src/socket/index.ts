@@ -1,3 +1,5 @@
+export { setDefaultDriver } from './drivers.ts'
+export type { DriverChoice } from './drivers.ts'
 export { UdpEndpoint } from './endpoint.ts'
 export type { Attachment, EndpointCounters, UdpEndpointOptions } from './endpoint.ts'
 export type { SocketErrorCode } from './errors.ts'

@@ -11,7 +11,7 @@ export class PathTable {
 
   /** `address` as the operating system prints it. */
   lookup(address: string, port: number): Path {
-    const slot = hash(address, port)
+    const slot = hashAddress(address, port) & (SLOTS - 1)
     const found = this.#slots[slot]
     if (found?.remote.port === port && found.remote.address === address) return found
     const made: Path = { remote: { address, port } }
@@ -31,10 +31,10 @@ export function unmapped(at: SocketAddress): SocketAddress {
 
 const SLOTS = 4_096
 
-// The last characters differ most between neighbours; four of them and the port spread well enough.
-function hash(address: string, port: number): number {
+/** 20 bits. The last characters differ most between neighbours; four of them and the port spread well enough. */
+export function hashAddress(address: string, port: number): number {
   const end = address.length
   const tail =
     (address.charCodeAt(end - 1) * 31 + address.charCodeAt(end - 2)) * 31 + address.charCodeAt(end - 3)
-  return (Math.imul(tail, 0x9e3779b1) ^ Math.imul(port, 0x85ebca6b)) >>> 20
+  return (Math.imul(tail, 0x9e3779b1) ^ Math.imul(port, 0x85ebca6b)) >>> 12
 }

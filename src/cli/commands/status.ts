@@ -22,6 +22,7 @@ function describeStatus(status: NodeStatus, style: Style): string {
   const head = [
     `${style.green('●')} ${style.bold(id)}`,
     `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}`,
+    `  UDP driver ${status.udpDriver}`,
     `  addresses ${addresses.join(', ') || 'none'}`,
   ]
   const shared = services.map(({ name, target, allow }) => [name, target, allow.join(', ') || 'tickets only'])

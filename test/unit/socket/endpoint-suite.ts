@@ -1,34 +1,15 @@
+// What every driver must do. Each driver's own test file sets the default driver and imports this one.
 import assert from 'node:assert/strict'
-import { Socket } from 'node:dgram'
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import { samePath, type Carrier, type Path } from '../../../src/core/machine.ts'
 import { bindError } from '../../../src/socket/errors.ts'
+import { defaultDriver } from '../../../src/socket/drivers.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
+import { bound, receives, say } from './endpoints.ts'
 import { TestMachine } from './machines.ts'
-
-async function bound(t: TestContext, host = '127.0.0.1', port = 0): Promise<UdpEndpoint> {
-  const endpoint = await UdpEndpoint.bind({ host, port })
-  t.after(() => endpoint.close())
-  return endpoint
-}
-
-/** Resolves when the machine on `endpoint` has had `count` datagrams. */
-function receives(endpoint: UdpEndpoint, machine: TestMachine, count: number): Promise<void> {
-  return new Promise((resolve) => {
-    endpoint.attach(machine, () => {
-      if (machine.received.length === count) resolve()
-    })
-  })
-}
-
-function say(endpoint: UdpEndpoint, path: Path, ...texts: string[]): void {
-  const machine = new TestMachine(() => false)
-  machine.outgoing.push(...texts.map((text) => ({ path, data: Buffer.from(text) })))
-  endpoint.attach(machine, () => undefined)
-}
 
 test('a datagram goes to the first machine that owns it, the rest is counted', async (t) => {
   const a = await bound(t)
@@ -137,53 +118,6 @@ test('a datagram too long for UDP is a counted send error', async (t) => {
     setImmediate(() => setImmediate(() => resolve(a.counters.sendErrors)))
   })
   assert.equal(errors, 1)
-})
-
-test('the TTL of one datagram is set and set back around its send', async (t) => {
-  const a = await bound(t)
-  const b = await bound(t)
-  const send = t.mock.method(Socket.prototype, 'send')
-  const original: (this: Socket, ttl: number) => number = Reflect.get(Socket.prototype, 'setTTL')
-  const set: { ttl: number; sends: number }[] = []
-  t.mock.method(Socket.prototype, 'setTTL', function (this: Socket, ttl: number) {
-    set.push({ ttl, sends: send.mock.callCount() })
-    return original.call(this, ttl)
-  })
-  const machine = new TestMachine()
-  const done = receives(b, machine, 3)
-  const path = a.path(b.address)
-  const sender = new TestMachine()
-  sender.outgoing.push(
-    { path, data: Buffer.from('x') },
-    { path, data: Buffer.from('low'), ttl: 3 },
-    { path, data: Buffer.from('y') },
-  )
-  a.attach(sender, () => undefined)
-  await done
-  assert.deepEqual(set, [
-    { ttl: 3, sends: 1 },
-    { ttl: 64, sends: 2 },
-  ])
-  assert.equal(send.mock.callCount(), 3)
-})
-
-test('nothing is taken from the machines while the kernel takes nothing', async (t) => {
-  const a = await bound(t)
-  const b = await bound(t)
-  let waiting = 1
-  const queue = t.mock.method(Socket.prototype, 'getSendQueueCount', () => waiting)
-  const path = a.path(b.address)
-  const sender = new TestMachine()
-  const total = 1_000
-  for (let i = 0; i < total; i++) sender.outgoing.push({ path, data: Buffer.from('x') })
-  const machine = new TestMachine()
-  const done = receives(b, machine, total)
-  a.attach(sender, () => undefined)
-  while (queue.mock.callCount() < 3) await new Promise(setImmediate)
-  assert.ok(sender.outgoing.length > total - 10, 'the libuv queue is bounded')
-  waiting = 0
-  await done
-  assert.equal(sender.outgoing.length, 0)
 })
 
 test('in bulk one drain answers many datagrams', async (t) => {
@@ -312,6 +246,7 @@ const fixture = (name: string): string[] => [
   '--import',
   'tsx',
   fileURLToPath(new URL(`fixtures/${name}`, import.meta.url)),
+  defaultDriver,
 ]
 
 test('a process that binds, exchanges and closes exits by itself', async () => {

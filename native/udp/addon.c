@@ -1,0 +1,314 @@
+// The Node addon: ports on the thread's event loop. Each thread (worker) that loads it has its own memory; nothing is
+// shared between threads.
+#include "abi.h"
+#include "udp.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROUNDS 4 // of system calls before other work of the loop has its turn
+#define VALUES 8 // in a call from JavaScript
+
+enum { RECEIVED, WRITABLE, FAILED }; // what a port's callback is told, with a number: messages, –, errno
+
+struct thread {
+  struct received in;
+};
+
+struct handle {
+  struct port port;
+  struct thread *thread;
+  napi_env env;
+  uv_handle_t *poll;
+  int events;
+  bool closing;
+  int owners; // JavaScript's object and libuv: the last one to let go frees this
+  napi_ref self, memory[5], on_event, on_closed;
+  napi_async_cleanup_hook_handle cleanup;
+};
+
+static napi_value fail(napi_env env, int error) {
+  // JavaScript makes the error: a thrown number's text is its whole message.
+  char text[12];
+  int at = sizeof text;
+  text[--at] = 0;
+  do text[--at] = '0' + error % 10;
+  while ((error /= 10) > 0);
+  napi_throw_error(env, "ERRNO", text + at);
+  return NULL;
+}
+
+static napi_value number(napi_env env, int value) {
+  napi_value result = NULL;
+  napi_create_int32(env, value, &result);
+  return result;
+}
+
+static void release(struct handle *h) {
+  if (--h->owners > 0) return;
+  free(h->poll);
+  free(h->port.out.remotes);
+  free(h);
+}
+
+static void on_collected(napi_env env, void *data, void *hint) {
+  (void)env, (void)hint;
+  release(data);
+}
+
+// Calls JavaScript from the event loop. Nothing that it throws may pass silently.
+static void tell(struct handle *h, napi_ref function, int what, int detail) {
+  napi_env env = h->env;
+  napi_value self, target, arguments[2] = {number(env, what), number(env, detail)}, error;
+  napi_get_reference_value(env, h->self, &self);
+  napi_get_reference_value(env, function, &target);
+  if (napi_make_callback(env, NULL, self, target, 2, arguments, NULL) == 0) return;
+  bool thrown = false;
+  napi_is_exception_pending(env, &thrown);
+  if (thrown && napi_get_and_clear_last_exception(env, &error) == 0) napi_fatal_exception(env, error);
+}
+
+static void on_poll(uv_handle_t *poll, int status, int events);
+
+static void want(struct handle *h, int events) {
+  if (h->closing || h->events == events) return;
+  h->events = events;
+  uv_poll_start(h->poll, events, on_poll);
+}
+
+static void receive(struct handle *h) {
+  for (int round = 0; round < ROUNDS && !h->closing; round++) {
+    int count = port_receive(&h->port, &h->thread->in);
+    if (count == -EAGAIN || count == -EWOULDBLOCK) return;
+    napi_handle_scope scope;
+    napi_open_handle_scope(h->env, &scope);
+    tell(h, h->on_event, count < 0 ? FAILED : RECEIVED, count < 0 ? -count : count);
+    napi_close_handle_scope(h->env, scope);
+    if (count >= 0 && count < RECEIVE_MESSAGES) return;
+  }
+}
+
+static void on_poll(uv_handle_t *poll, int status, int events) {
+  struct handle *h = uv_handle_get_data(poll);
+  if (status < 0) events = UV_READABLE; // the receive fetches the error
+  h->owners++; // a callback may close the port and end the thread
+  if (events & UV_READABLE) receive(h);
+  if (events & UV_WRITABLE && !h->closing) {
+    want(h, UV_READABLE);
+    napi_handle_scope scope;
+    napi_open_handle_scope(h->env, &scope);
+    tell(h, h->on_event, WRITABLE, 0);
+    napi_close_handle_scope(h->env, scope);
+  }
+  release(h);
+}
+
+static void on_closed(uv_handle_t *poll) {
+  struct handle *h = uv_handle_get_data(poll);
+  napi_env env = h->env;
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  if (h->on_closed != NULL) {
+    tell(h, h->on_closed, 0, 0);
+    napi_delete_reference(env, h->on_closed);
+  }
+  napi_delete_reference(env, h->on_event);
+  for (size_t i = 0; i < sizeof h->memory / sizeof *h->memory; i++)
+    if (h->memory[i] != NULL) napi_delete_reference(env, h->memory[i]);
+  napi_delete_reference(env, h->self);
+  napi_close_handle_scope(env, scope);
+  napi_remove_async_cleanup_hook(h->cleanup);
+  release(h);
+}
+
+static void start_close(struct handle *h) {
+  if (h->closing) return;
+  h->closing = true;
+  uv_close(h->poll, on_closed);
+  close(h->port.fd);
+}
+
+// The thread ends with the port open: no JavaScript runs any more, but the loop turns until on_closed.
+static void on_thread_end(napi_async_cleanup_hook_handle hook, void *data) {
+  (void)hook;
+  start_close(data);
+}
+
+static void *memory(napi_env env, napi_value array, napi_ref *keep) {
+  void *data = NULL;
+  if (napi_get_typedarray_info(env, array, NULL, NULL, &data, NULL, NULL) != 0) return NULL;
+  if (keep != NULL) napi_create_reference(env, array, 1, keep);
+  return data;
+}
+
+static int integer(napi_env env, napi_value value) {
+  int32_t result = 0;
+  napi_get_value_int32(env, value, &result);
+  return result;
+}
+
+static struct handle *handle_of(napi_env env, napi_callback_info info, napi_value *values) {
+  size_t count = VALUES;
+  napi_value self;
+  void *data = NULL;
+  napi_get_cb_info(env, info, &count, values, &self, NULL);
+  napi_get_value_external(env, values[0], &data);
+  return data;
+}
+
+// setMemory(bytes: Uint8Array, info: Int32Array): where this thread's datagrams are received, for as long as it lives.
+static napi_value set_memory(napi_env env, napi_callback_info info) {
+  size_t count = VALUES;
+  napi_value values[VALUES], self;
+  struct thread *thread;
+  napi_ref keep;
+  napi_get_cb_info(env, info, &count, values, &self, NULL);
+  napi_get_instance_data(env, (void **)&thread);
+  thread->in.bytes = memory(env, values[0], &keep);
+  thread->in.info = memory(env, values[1], &keep);
+  return NULL;
+}
+
+// open(address, port, receiveBuffer, reusePort, bytes, state, onEvent) → a handle, or throws ERRNO.
+// `state`, an Int32Array: [count, failures, 4 × SEND_DATAGRAMS of datagrams, 2 × SEND_DATAGRAMS of failed].
+static napi_value open_port(napi_env env, napi_callback_info info) {
+  size_t count = VALUES;
+  napi_value values[VALUES], self;
+  napi_get_cb_info(env, info, &count, values, &self, NULL);
+  char text[64];
+  union address at;
+  napi_get_value_string_utf8(env, values[0], text, sizeof text, NULL);
+  int error = parse_address(text, integer(env, values[1]), &at);
+  if (error != 0) return fail(env, error);
+
+  struct handle *h = calloc(1, sizeof *h);
+  union address *remotes = calloc(REMOTES, sizeof *remotes);
+  uv_handle_t *poll = calloc(1, uv_handle_size(UV_POLL));
+  if (h == NULL || remotes == NULL || poll == NULL) error = ENOMEM;
+  else error = port_open(&h->port, &at, integer(env, values[2]), integer(env, values[3]) != 0);
+  uv_loop_t *loop;
+  if (error == 0 && (napi_get_uv_event_loop(env, &loop) != 0 || uv_poll_init(loop, poll, h->port.fd) != 0)) {
+    close(h->port.fd);
+    error = EIO;
+  }
+  if (error != 0) {
+    free(h);
+    free(remotes);
+    free(poll);
+    return fail(env, error);
+  }
+  uint8_t *bytes = memory(env, values[4], &h->memory[0]);
+  int32_t *state = memory(env, values[5], &h->memory[1]);
+  h->port.out = (struct outgoing){
+      .bytes = bytes,
+      .count = state,
+      .failures = state + 1,
+      .datagrams = (void *)(state + 2),
+      .failed = (void *)(state + 2 + 4 * SEND_DATAGRAMS),
+      .remotes = remotes,
+  };
+  h->env = env;
+  h->poll = poll;
+  h->owners = 2;
+  napi_get_instance_data(env, (void **)&h->thread);
+  uv_handle_set_data(poll, h);
+  napi_value result;
+  napi_create_external(env, h, on_collected, NULL, &result);
+  napi_create_reference(env, result, 1, &h->self);
+  napi_create_reference(env, values[6], 1, &h->on_event);
+  napi_add_async_cleanup_hook(env, on_thread_end, h, &h->cleanup);
+  return result;
+}
+
+// describe(handle) → { port, receiveBuffer, gso, gro }
+static napi_value describe(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES], result;
+  struct handle *h = handle_of(env, info, values);
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "port", number(env, h->port.number));
+  napi_set_named_property(env, result, "receiveBuffer", number(env, h->port.receive_buffer));
+  napi_set_named_property(env, result, "gso", number(env, h->port.gso));
+  napi_set_named_property(env, result, "gro", number(env, h->port.gro));
+  return result;
+}
+
+// start(handle): begins to receive.
+static napi_value start(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  want(handle_of(env, info, values), UV_READABLE);
+  return NULL;
+}
+
+// setRemote(handle, slot, address, port): where the datagrams go that name this slot. Throws ERRNO.
+static napi_value set_remote(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct handle *h = handle_of(env, info, values);
+  char text[64];
+  napi_get_value_string_utf8(env, values[2], text, sizeof text, NULL);
+  union address remote;
+  int error = parse_address(text, integer(env, values[3]), &remote);
+  if (error == 0 && remote.any.sa_family != h->port.family) error = EAFNOSUPPORT;
+  if (error != 0) return fail(env, error);
+  h->port.out.remotes[integer(env, values[1]) & (REMOTES - 1)] = remote;
+  return NULL;
+}
+
+// send(handle, from) → the index of the first datagram that has to wait for WRITABLE; the count when none has.
+static napi_value send_out(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct handle *h = handle_of(env, info, values);
+  if (h->closing) return number(env, *h->port.out.count);
+  int next = port_send(&h->port, integer(env, values[1]));
+  if (next < *h->port.out.count) want(h, UV_READABLE | UV_WRITABLE);
+  return number(env, next);
+}
+
+// addressOf(message) → the text of who sent message i of those being told of.
+static napi_value address_of(napi_env env, napi_callback_info info) {
+  size_t count = VALUES;
+  napi_value values[VALUES], self, result;
+  struct thread *thread;
+  napi_get_cb_info(env, info, &count, values, &self, NULL);
+  napi_get_instance_data(env, (void **)&thread);
+  char text[64];
+  print_address(&thread->in.from[integer(env, values[0]) & (RECEIVE_MESSAGES - 1)], text, sizeof text);
+  napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+// close(handle, onClosed): the port is free when this returns, the handle gone when onClosed is called.
+static napi_value close_port(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct handle *h = handle_of(env, info, values);
+  if (h->closing) return NULL;
+  napi_create_reference(env, values[1], 1, &h->on_closed);
+  start_close(h);
+  return NULL;
+}
+
+static void on_unload(napi_env env, void *data, void *hint) {
+  (void)env, (void)hint;
+  free(data);
+}
+
+__attribute__((visibility("default"))) int32_t node_api_module_get_api_version_v1(void) { return 8; }
+
+__attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_env env, napi_value exports) {
+  struct thread *thread = calloc(1, sizeof *thread);
+  if (thread == NULL) return fail(env, ENOMEM);
+  napi_set_instance_data(env, thread, on_unload, NULL);
+  static const struct { const char *name; napi_callback call; } functions[] = {
+      {"setMemory", set_memory}, {"open", open_port}, {"describe", describe},    {"start", start},
+      {"setRemote", set_remote}, {"send", send_out},  {"addressOf", address_of}, {"close", close_port},
+  };
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    napi_value function;
+    napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].call, NULL, &function);
+    napi_set_named_property(env, exports, functions[i].name, function);
+  }
+  napi_value hash;
+  napi_create_string_utf8(env, SOURCE_HASH, NAPI_AUTO_LENGTH, &hash);
+  napi_set_named_property(env, exports, "sourceHash", hash);
+  return exports;
+}

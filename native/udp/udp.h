@@ -1,0 +1,57 @@
+// Batched UDP: many datagrams in one system call, and many of one destination in one buffer (UDP_SEGMENT, UDP_GRO).
+// Two files: batch.c talks to the kernel and knows nothing of JavaScript, addon.c joins it to Node's event loop.
+#pragma once
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define RECEIVE_MESSAGES 32
+#define RECEIVE_STRIDE 65536 // no UDP datagram and no merged row of them is longer
+#define SEND_DATAGRAMS 512   // that JavaScript may collect
+#define REMOTES 4096         // slots of the tables of addresses; a power of two
+
+union address {
+  struct sockaddr any;
+  struct sockaddr_in four;
+  struct sockaddr_in6 six;
+};
+
+// What one recvmmsg brought. `bytes` and `info` are JavaScript's memory: message i lies at bytes + i * RECEIVE_STRIDE.
+// Used between a system call and the end of the callback about it, so all ports of one thread share one.
+struct received {
+  uint8_t *bytes;
+  struct { int32_t slot, length, segment, port; } *info; // slot: NEW_REMOTE when its address is another one now
+  union address from[RECEIVE_MESSAGES];
+  union address remotes[REMOTES];
+};
+#define NEW_REMOTE (1 << 30)
+
+// What JavaScript collected to be sent, in its memory. Datagrams lie back to back in `bytes`.
+struct outgoing {
+  uint8_t *bytes;
+  int32_t *count;
+  struct { int32_t offset, length, slot, ttl; } *datagrams; // ttl: 0 for the socket's own
+  int32_t *failures;
+  struct { int32_t index, error; } *failed;
+  union address *remotes; // REMOTES slots, which JavaScript assigns
+};
+
+struct port {
+  int fd, family;
+  int number;
+  int receive_buffer; // bytes granted, without the kernel's doubling
+  bool gso, gro;
+  struct outgoing out;
+};
+
+// Each returns 0 or an errno.
+int port_open(struct port *, const union address *at, int receive_buffer, bool reuse_port);
+int parse_address(const char *text, int number, union address *);
+// Text of `size` ≥ 64 bytes, with the zone of a link-local address.
+void print_address(const union address *, char *text, int size);
+
+// The number of messages (fewer than RECEIVE_MESSAGES: nothing else waits), or an errno negated.
+int port_receive(struct port *, struct received *);
+// Sends the datagrams from index `from` on; returns the index of the first that the kernel has no room for now.
+int port_send(struct port *, int from);

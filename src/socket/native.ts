@@ -1,0 +1,76 @@
+import { familyOf, type SocketAddress } from '../core/address.ts'
+import type { Transmit } from '../core/machine.ts'
+import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
+import { bindFamilies, type Families } from './families.ts'
+import { loadAddon } from './native-addon.ts'
+import { NativePort, nobody } from './native-port.ts'
+import { ReceiveMemory } from './native-receive.ts'
+
+/**
+ * The batched driver (native/udp, Linux): recvmmsg and sendmmsg, with UDP_GRO and UDP_SEGMENT where the kernel has
+ * them. What the endpoint sends is collected until it says `flush`.
+ *
+ * @throws {SystemError} `ERR_NATWORK_SOCKET_DRIVER` where there is no such driver; `ERR_NATWORK_SOCKET_…` when the port
+ * cannot be had; nothing stays open then.
+ */
+export async function openNative(at: SocketAddress, options: DriverOptions): Promise<Driver> {
+  const addon = loadAddon()
+  const memory = (receiveMemory ??= new ReceiveMemory(addon))
+  const ports = await bindFamilies(
+    at,
+    (one) => new NativePort(addon, memory, one, options),
+    (port) => port.description.port,
+  )
+  return new NativeDriver(at.address, ports)
+}
+
+/** One for all ports of this thread. */
+let receiveMemory: ReceiveMemory | undefined
+
+class NativeDriver implements Driver {
+  readonly name: string
+  readonly address: SocketAddress
+  readonly recvBufferSize: number
+  readonly #four: NativePort | undefined
+  readonly #six: NativePort | undefined
+  readonly #ports: readonly NativePort[]
+  #handler: DriverHandler = nobody
+  #closing: Promise<void> | undefined
+
+  constructor(host: string, { four, six }: Families<NativePort>) {
+    this.#four = four
+    this.#six = six
+    this.#ports = [four, six].filter((port) => port !== undefined)
+    const descriptions = this.#ports.map((port) => port.description)
+    const { gso, gro, port = 0 } = descriptions[0] ?? {}
+    this.name = `native (recvmmsg${gro === 1 ? ' + UDP_GRO' : ''}, sendmmsg${gso === 1 ? ' + UDP_SEGMENT' : ''})`
+    this.address = { address: host, port }
+    this.recvBufferSize = Math.min(...descriptions.map((one) => one.receiveBuffer))
+  }
+
+  start(handler: DriverHandler): void {
+    this.#handler = handler
+    for (const port of this.#ports) port.start(handler)
+  }
+
+  send(transmit: Transmit): boolean {
+    const { address } = transmit.path.remote
+    const port = this.#six === undefined || familyOf(address) === 4 ? this.#four : this.#six
+    if (port === undefined || this.#closing !== undefined) {
+      this.#handler.onSendError(transmit, new Error(`this port does not speak the family of ${address}`))
+      return true
+    }
+    return port.send(transmit)
+  }
+
+  flush(): void {
+    this.#four?.flush()
+    this.#six?.flush()
+  }
+
+  close(): Promise<void> {
+    this.#handler = nobody
+    this.#closing ??= Promise.all(this.#ports.map((port) => port.close())).then(() => undefined)
+    return this.#closing
+  }
+}
