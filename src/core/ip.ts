@@ -12,6 +12,14 @@ export function writeIp(text: string, into: Uint8Array, at: number): 0 | 4 | 16 
   return text.includes(':') ? writeIpv6(text, into, at) : writeIpv4(text, into, at)
 }
 
+/** The one text form of this address. A text that is no address, or has a zone, comes back as it is. */
+export function canonicalIp(text: string): string {
+  if (text.includes('%')) return text
+  const bytes = new Uint8Array(16)
+  const written = writeIp(text, bytes, 0)
+  return written === 16 ? readIpv6(bytes, 0) : written === 4 ? readIpv4(bytes, 0) : text
+}
+
 export function readIpv4(bytes: Uint8Array, at: number): string {
   return `${bytes[at] ?? 0}.${bytes[at + 1] ?? 0}.${bytes[at + 2] ?? 0}.${bytes[at + 3] ?? 0}`
 }

@@ -3,7 +3,9 @@ import { PeerError, SystemError, UsageError } from '../core/errors.ts'
 /** What you did wrong. */
 export type TurnUsageCode =
   /** A client or server was configured in a way that cannot work. */
-  'ERR_NATWORK_TURN_CONFIG'
+  | 'ERR_NATWORK_TURN_CONFIG'
+  /** As many requests of this kind are open as may be. */
+  | 'ERR_NATWORK_TURN_BUSY'
 
 /** What the other side did, or did not do. */
 export type TurnPeerCode =

@@ -1,0 +1,149 @@
+import type { Deadline, Micros, Path, Transmit } from '../../core/machine.ts'
+import type { Rng } from '../../core/ports.ts'
+import {
+  Attribute,
+  StunClient,
+  StunResponseError,
+  type ClientAuth,
+  type StunBuilder,
+  type StunPeerError,
+  type StunTransaction,
+  type StunView,
+  type Timing,
+} from '../../stun/index.ts'
+
+/** What became of a request. */
+export type Answer =
+  | {
+      readonly ok: true
+      readonly response: StunView
+      /** When the request was first sent: lifetimes are counted from there, so that ours end first. */
+      readonly since: Micros
+    }
+  | {
+      readonly ok: false
+      readonly error: StunPeerError
+      /** The number of the error response; 0 when there was none. */
+      readonly status: number
+    }
+
+export interface Ask {
+  readonly method: number
+  readonly attributes: (builder: StunBuilder) => void
+  readonly timing?: Partial<Timing>
+  /** May a 300 be followed (RFC 8656 §7.4)? Over UDP only: a stream needs another connection. */
+  readonly redirect?: boolean
+  readonly done: (now: Micros, answer: Answer) => void
+}
+
+/** The requests of one allocation to its server, and who waits for each. */
+export class Requests {
+  readonly #stun: StunClient
+  readonly #reliable: boolean
+  #server: Path
+  #auth: ClientAuth | undefined
+  // Bounded by the StunClient's own limit of open transactions.
+  readonly #asked = new Map<StunTransaction, Ask>()
+
+  constructor(options: { rng: Rng; server: Path; auth: ClientAuth | undefined; reliable: boolean }) {
+    this.#stun = new StunClient({ rng: options.rng, maxPerServer: MAX_OPEN, maxTransactions: MAX_OPEN })
+    this.#server = options.server
+    this.#auth = options.auth
+    this.#reliable = options.reliable
+  }
+
+  /** The way to the server; after a 300 that was followed, to its alternate. */
+  get server(): Path {
+    return this.#server
+  }
+
+  set server(path: Path) {
+    this.#server = path
+  }
+
+  /** With the server's last challenge: what signs a ConnectionBind on another connection. */
+  get auth(): ClientAuth | undefined {
+    return this.#auth
+  }
+
+  ask(now: Micros, ask: Ask): void {
+    const transaction = this.#stun.request(now, {
+      method: ask.method,
+      path: this.#server,
+      attributes: ask.attributes,
+      reliable: this.#reliable,
+      understood: understood,
+      redirect: (alternate) =>
+        ask.redirect === true && !this.#reliable ? { remote: alternate } : undefined,
+      ...(this.#auth && { auth: this.#auth }),
+      ...(ask.timing && { timing: ask.timing }),
+    })
+    this.#asked.set(transaction, ask)
+  }
+
+  /** Nobody waits for anything any more. */
+  cancelAll(): void {
+    for (const transaction of this.#asked.keys()) this.#stun.cancel(transaction)
+    this.#asked.clear()
+  }
+
+  /** The stream to the server ended. */
+  disconnected(now: Micros, cause?: unknown): void {
+    this.#stun.disconnected(this.#server, cause)
+    this.#settle(now)
+  }
+
+  handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
+    const taken = this.#stun.handleDatagram(now, path, bytes)
+    if (taken) this.#settle(now)
+    return taken
+  }
+
+  handleTimeout(now: Micros): void {
+    this.#stun.handleTimeout(now)
+    this.#settle(now)
+  }
+
+  pollTransmit(): Transmit | undefined {
+    return this.#stun.pollTransmit()
+  }
+
+  pollTimeout(): Deadline | undefined {
+    return this.#stun.pollTimeout()
+  }
+
+  #settle(now: Micros): void {
+    for (let event = this.#stun.pollEvent(); event !== undefined; event = this.#stun.pollEvent()) {
+      const { transaction } = event
+      const ask = this.#asked.get(transaction)
+      if (!this.#asked.delete(transaction) || ask === undefined) continue
+      if (event.type === 'response') {
+        // After a redirection the allocation lives on the other server, with its challenge.
+        this.#server = transaction.path
+        this.#auth = transaction.auth
+        ask.done(now, { ok: true, response: event.response, since: transaction.startedAt })
+      } else {
+        const { error } = event
+        ask.done(now, { ok: false, error, status: error instanceof StunResponseError ? error.status : 0 })
+      }
+    }
+  }
+}
+
+/** One for the allocation, one for permissions, and what channels.ts and connects.ts allow themselves. */
+const MAX_OPEN = 32
+
+/** The comprehension-required attributes that RFC 8656 and RFC 6062 put into responses, besides RFC 8489's. */
+const understood: ReadonlySet<number> = new Set([
+  Attribute.XorRelayedAddress,
+  Attribute.Lifetime,
+  Attribute.ReservationToken,
+  Attribute.ConnectionId,
+  Attribute.ChannelNumber,
+  Attribute.XorPeerAddress,
+  Attribute.RequestedTransport,
+  Attribute.RequestedAddressFamily,
+  Attribute.EvenPort,
+  Attribute.DontFragment,
+  Attribute.Data,
+])
