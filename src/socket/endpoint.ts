@@ -88,6 +88,8 @@ export class UdpEndpoint {
     faults: 0,
   }
 
+  /** A datagram is being offered to the machines. */
+  #offering = false
   #draining = false
   #drainAgain = false
   #wakeScheduled = false
@@ -218,8 +220,21 @@ export class UdpEndpoint {
    */
   deliver(path: Path, bytes: Uint8Array): void {
     if (this.#closed) return
+    // What came inside another datagram is answered when that one is.
+    const isInside = this.#offering
     this.#onDatagram(path, bytes)
-    this.#wake()
+    if (!isInside) this.#wake()
+  }
+
+  /**
+   * For a {@link Carrier}: sends one datagram by the socket at once, in front of what machines still have to send. It is
+   * dropped when the kernel's queue is full, as a network would. Call it inside {@link Carrier.send}, or wake afterwards.
+   */
+  send(transmit: Transmit): void {
+    if (this.#closed || this.#blocked) return
+    this.#counters.datagramsSent++
+    this.#counters.bytesSent += transmit.data.byteLength
+    this.#blocked = !this.#driver.send(transmit)
   }
 
   /** Ends at once: machines are detached, nothing more is sent or received. Idempotent. Resolves when the port is free. */
@@ -240,15 +255,22 @@ export class UdpEndpoint {
     counters.datagramsReceived++
     counters.bytesReceived += bytes.byteLength
     const now = systemClock.now()
+    const isInside = this.#offering
+    this.#offering = true
+    if (!this.#isTaken(now, path, bytes)) counters.unmatched++
+    this.#offering = isInside
+  }
+
+  #isTaken(now: Micros, path: Path, bytes: Uint8Array): boolean {
     for (const attached of this.#machines) {
       try {
-        if (attached.machine.handleDatagram(now, path, bytes)) return
+        if (attached.machine.handleDatagram(now, path, bytes)) return true
       } catch (error) {
         this.#fault(attached, now, error)
-        return
+        return true
       }
     }
-    counters.unmatched++
+    return false
   }
 
   #wake(): void {
@@ -303,7 +325,6 @@ export class UdpEndpoint {
   }
 
   #transmit(machine: Machine<unknown>, budget: number): number {
-    const counters = this.#counters
     let now = systemClock.now()
     while (!this.#blocked && budget > 0) {
       // Packets carry the time they leave at; a stale one would look like delay on the path.
@@ -315,9 +336,7 @@ export class UdpEndpoint {
         transmit.path.via.send(now, transmit)
         continue
       }
-      counters.datagramsSent++
-      counters.bytesSent += transmit.data.byteLength
-      this.#blocked = !this.#driver.send(transmit)
+      this.send(transmit)
     }
     return budget
   }

@@ -6,6 +6,10 @@ export type TurnUsageCode =
   | 'ERR_NATWORK_TURN_CONFIG'
   /** As many requests of this kind are open as may be. */
   | 'ERR_NATWORK_TURN_BUSY'
+  /** A peer that is no IP address. */
+  | 'ERR_NATWORK_TURN_PEER'
+  /** Given up by its AbortSignal. */
+  | 'ERR_NATWORK_TURN_ABORTED'
 
 /** What the other side did, or did not do. */
 export type TurnPeerCode =

@@ -1,7 +1,12 @@
 import type { SocketAddress } from '../../core/address.ts'
 import { familyOf } from '../../core/address.ts'
 import { Attribute, type StunBuilder, type StunView } from '../../stun/index.ts'
-import { AddressFamily, EVEN_PORT_RESERVE, RESERVATION_TOKEN_LENGTH, TransportProtocol } from '../protocol/index.ts'
+import {
+  AddressFamily,
+  EVEN_PORT_RESERVE,
+  RESERVATION_TOKEN_LENGTH,
+  TransportProtocol,
+} from '../protocol/index.ts'
 import type { Allocation, AllocationRequest } from './options.ts'
 
 /** What is left out of a request although it was wished for. */
@@ -14,7 +19,11 @@ export interface Without {
 /** The attributes of an Allocate request (RFC 8656 §7.1, RFC 6062 §4.1, RFC 8016 §3.1.1). */
 export function writeAllocate(builder: StunBuilder, request: AllocationRequest, without: Without): void {
   const { family, protocol, evenPort, reservationToken, dontFragment, mobility, lifetime } = request
-  builder.uint8(Attribute.RequestedTransport, protocol === 'tcp' ? TransportProtocol.Tcp : TransportProtocol.Udp, true)
+  builder.uint8(
+    Attribute.RequestedTransport,
+    protocol === 'tcp' ? TransportProtocol.Tcp : TransportProtocol.Udp,
+    true,
+  )
   if (lifetime !== undefined) builder.uint32(Attribute.Lifetime, lifetime)
   if (reservationToken !== undefined && !without.reservation) {
     builder.bytes(Attribute.ReservationToken, reservationToken)

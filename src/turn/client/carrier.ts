@@ -3,13 +3,7 @@ import { formatAddress } from '../../core/address.ts'
 import { canonicalIp } from '../../core/ip.ts'
 import type { Carrier, Micros, Path, Transmit } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
-import {
-  Attribute,
-  MessageClass,
-  Method,
-  StunBuilder,
-  type StunPeerError,
-} from '../../stun/index.ts'
+import { Attribute, MessageClass, Method, StunBuilder, type StunPeerError } from '../../stun/index.ts'
 import {
   CHANNEL_DATA_HEADER,
   channelDataEnd,

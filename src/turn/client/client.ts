@@ -1,5 +1,12 @@
 import type { SocketAddress } from '../../core/address.ts'
-import { samePath, type Deadline, type Machine, type Micros, type Path, type Transmit } from '../../core/machine.ts'
+import {
+  samePath,
+  type Deadline,
+  type Machine,
+  type Micros,
+  type Path,
+  type Transmit,
+} from '../../core/machine.ts'
 import {
   Attribute,
   MessageClass,
@@ -236,5 +243,9 @@ const MAX_EVENTS = 64
 /** Type in 7 bits, code in 9, and 32 of data (RFC 8656 §18.13). */
 function readIcmp(value: Uint8Array): IcmpError {
   const [, , high = 0, low = 0, a = 0, b = 0, c = 0, d = 0] = value
-  return { type: high >>> 1, code: ((high & 1) << 8) | low, data: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0 }
+  return {
+    type: high >>> 1,
+    code: ((high & 1) << 8) | low,
+    data: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
+  }
 }

@@ -367,5 +367,8 @@ function isAboutDontFragment(error: StunPeerError): boolean {
 }
 
 function unusable(what: string): StunPeerError {
-  return new StunPeerError('ERR_NATWORK_STUN_INVALID_RESPONSE', `the TURN server’s answer is unusable: ${what}`)
+  return new StunPeerError(
+    'ERR_NATWORK_STUN_INVALID_RESPONSE',
+    `the TURN server’s answer is unusable: ${what}`,
+  )
 }

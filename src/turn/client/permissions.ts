@@ -197,5 +197,6 @@ const AFTER_SILENCE = SECOND
 const AFTER_REFUSAL = 60 * SECOND
 
 function writeAddresses(builder: StunBuilder, permissions: readonly Permission[]): void {
-  for (const { address } of permissions) builder.xorAddress(Attribute.XorPeerAddress, { address, port: ANY_PORT })
+  for (const { address } of permissions)
+    builder.xorAddress(Attribute.XorPeerAddress, { address, port: ANY_PORT })
 }

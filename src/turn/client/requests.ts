@@ -73,8 +73,7 @@ export class Requests {
       attributes: ask.attributes,
       reliable: this.#reliable,
       understood: understood,
-      redirect: (alternate) =>
-        ask.redirect === true && !this.#reliable ? { remote: alternate } : undefined,
+      redirect: (alternate) => (ask.redirect === true && !this.#reliable ? { remote: alternate } : undefined),
       ...(this.#auth && { auth: this.#auth }),
       ...(ask.timing && { timing: ask.timing }),
     })
