@@ -1,110 +1,318 @@
-// 30 s. Behind real nft routers: netcheck's verdicts are what the kinds declare, and a node's public address is what the
-// router's own conntrack table shows.
+// 30 s on two idle cores. Behind real routers of every kind, with our STUN server and with Debian’s coturn: the public
+// address is what the routers’ own tables show, netcheck’s verdict is what the kind declares; so is other programs’.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { test } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { Lab } from '../../src/lab/index.ts'
-import { AGENT_PORT, kinds, type KindName } from '../../src/sim/index.ts'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, before, describe, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import type { SocketAddress } from '../../src/core/address.ts'
+import { Lab, type Site } from '../../src/lab/index.ts'
+import { Observer } from '../../src/lab/observer.ts'
+import { AGENT_PORT, kindNames, kinds, synthesize, type Kind } from '../../src/sim/index.ts'
+import { root } from '../e2e/natwork.ts'
+import { missing } from '../interop/stun-peers.ts'
 import { labUnavailable } from './available.ts'
 
-const skip = await labUnavailable()
-const source = (path: string): string => new URL(`../../src/${path}`, import.meta.url).href
-const main = fileURLToPath(source('cli/main.ts'))
-const asModule = ['--import', 'tsx', '--input-type=module', '-e']
+const skip = (await labUnavailable()) || missing('turnserver', 'stun', 'turnutils_natdiscovery')
+const built = (path: string): string => JSON.stringify(pathToFileURL(join(root, 'dist', path)).href)
 
-const sites = {
-  a: 'port-restricted',
-  b: 'symmetric',
-  c: 'none',
-  d: 'udp-blocked',
-  e: 'address-restricted',
-  f: 'hairpin',
-  g: 'symmetric-sequential',
-} as const satisfies Record<string, KindName>
+/** One site for each kind, with two clients that share its outermost NAT. */
+const places = kindNames.map((name, i) => ({ kind: kinds[name], site: `k${i}` }))
+type Place = (typeof places)[number]
 
-test('verdicts and public addresses behind real routers', { skip }, async () => {
-  await using lab = await Lab.create({ hosts: { helper: { addresses: 2 } }, sites })
-  const [first, second] = lab.hosts
-    .find(({ name }) => name === 'helper')!
-    .addresses.filter((address) => !address.includes(':'))
-  const server = lab.exec(
-    'helper',
-    process.execPath,
-    [
-      ...asModule,
-      `
-      import { StunService } from ${JSON.stringify(source('stun/index.ts'))}
-      const alternate = { host: '${second}', port: 3479 }
-      await StunService.listen({ host: '${first}', port: 3478, tcp: false, alternate })
-      console.log('listening')`,
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
-  await once(server.stdout!, 'data')
-  const stun = [`stun:${first}:3478`, `stun:${second}:3478`]
-  await Promise.all(
-    Object.entries(sites).map(async ([site, kind]) => {
-      await checkVerdicts(lab, site, kind, stun)
-      if (kind === 'port-restricted' || kind === 'symmetric') await checkAddress(lab, site, stun)
-    }),
-  )
-})
-
-async function checkVerdicts(lab: Lab, site: string, kind: KindName, stun: string[]): Promise<void> {
-  const args = ['--import', 'tsx', main, 'netcheck', stun[0]!, '--json']
-  const { code, stdout, stderr } = await lab.run(`${site}1`, process.execPath, args)
-  const seen = JSON.parse(stdout) as Record<string, { value: unknown }>
-  const declared = kinds[kind].behaviour
-  assert.equal(code, declared === undefined ? 5 : 0, `${kind}: ${stderr}`)
-  assert.deepEqual(
-    ['mapping', 'filtering', 'hairpin', 'ports'].map((word) => seen[word]!.value),
-    [declared?.mapping, declared?.filtering, declared?.hairpin, declared?.ports].map((word) => word ?? null),
-    `${kind}: ${stdout}`,
-  )
+/** What Debian's stun (RFC 3489) calls the kinds it has words for. */
+const wordsOfStun: Readonly<Record<string, RegExp>> = {
+  none: /Primary: Open/,
+  firewall: /Primary: Firewall/,
+  'full-cone': /Primary: Independent Mapping, Independent Filter, preserves ports, no hairpin/,
+  'address-restricted': /Primary: Independent Mapping, Address Dependent Filter, preserves ports, no hairpin/,
+  'port-restricted': /Primary: Independent Mapping, Port Dependent Filter, preserves ports, no hairpin/,
+  hairpin: /Primary: Independent Mapping, Port Dependent Filter, preserves ports, will hairpin/,
+  symmetric: /Primary: Dependent Mapping, random port, no hairpin/,
+  'udp-blocked': /Primary: Blocked or could not reach STUN server/,
 }
 
-/** What `network.publicAddress` says in a node on the agent's port, and what the router has in its table meanwhile. */
-async function checkAddress(lab: Lab, site: string, stun: string[]): Promise<void> {
-  const node = lab.exec(
-    `${site}1`,
-    process.execPath,
-    [
-      ...asModule,
-      `
-      import { once } from 'node:events'
-      import { createContext, memoryDirectory } from ${JSON.stringify(source('directory/index.ts'))}
-      import { Network } from ${JSON.stringify(source('network/index.ts'))}
-      const context = createContext({ directory: memoryDirectory() })
-      const network = new Network(context, { port: ${AGENT_PORT}, stun: ${JSON.stringify(stun)} })
-      await network.start()
-      while (network.publicAddress.reason === 'pending') await once(network, 'publicAddress')
-      console.log(JSON.stringify({ seen: network.publicAddress, address: network.address() }))`,
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
-  const [line] = (await once(node.stdout!, 'data')) as [Buffer]
-  const { seen, address } = JSON.parse(line.toString()) as {
-    seen: { known: boolean; address: unknown; reason: string; seen: { port: number }[]; observers: unknown[] }
-    address: { address: string; port: number }
+/** Servers: the first address and port 3478 are asked; the second one and 3479 are RFC 5780's others. */
+let lab: Lab
+let observer: Observer
+
+describe('behind every kind of router', { skip, concurrency: 8 }, () => {
+  before(async () => {
+    const sites = places.map(({ kind, site }): [string, Site] => [site, { routers: [kind.name], clients: 2 }])
+    const hosts = { ours: { addresses: 2 }, coturn: { addresses: 2 } }
+    lab = await Lab.create({ hosts, sites: Object.fromEntries(sites) })
+    observer = new Observer(lab)
+    await startServers()
+  })
+  after(() => lab.close())
+
+  for (const place of places) {
+    test(`${place.kind.name}: the public address and the verdict`, () => checkKind(place))
   }
-  // The reply direction of each flow: to the router's outer address and the port it gave.
-  const outer = lab.address(`${site}-home`)
-  const table = (await lab.conntrack(`${site}-home`)).filter((flow) =>
-    flow.includes(`sport=${AGENT_PORT} dport=3478`),
+  for (const { kind, site } of places) {
+    const words = wordsOfStun[kind.name]
+    if (words)
+      test(`${kind.name}: what others make of our server`, () => checkOthers(kind, `${site}2`, words))
+  }
+})
+
+async function startServers(): Promise<void> {
+  const all = lab.hosts.find(({ name }) => name === 'coturn')!.addresses
+  const coturn = lab.exec('coturn', 'turnserver', [
+    ...['-n', '--no-cli', '--log-file', 'stdout', '--simple-log', '--pidfile', '/dev/null'],
+    ...['--stun-only', '--no-tls', '--no-dtls', '--no-tcp'],
+    ...all.flatMap((address) => ['--listening-ip', address]),
+  ])
+  coturn.stdout.resume()
+  coturn.stderr.resume()
+  const own = lab.hosts.find(({ name }) => name === 'ours')!.addresses
+  const pairs = [4, 6].map((family) => own.filter((one) => one.includes(':') === (family === 6)))
+  const ours = lab.exec('ours', process.execPath, [
+    ...['--input-type=module', '-e'],
+    `
+    import { getMappedAddress, StunService } from ${built('stun/index.js')}
+    for (const [host, other] of ${JSON.stringify(pairs)}) {
+      await StunService.listen({ host, port: 3478, tcp: false, alternate: { host: other, port: 3479 } })
+      await StunService.listen({ host, port: 3500, tcp: false })
+    }
+    // Until coturn has started.
+    const timing = { rto: 100_000, rc: 100, rm: 1 }
+    await getMappedAddress('stun:${lab.address('coturn')}', { timing })
+    await getMappedAddress('stun:[${lab.address('coturn', 6)}]', { timing })
+    console.log('ready')`,
+  ])
+  ours.stderr.pipe(process.stderr)
+  await once(ours.stdout, 'data')
+}
+
+async function checkKind({ kind, site }: Place): Promise<void> {
+  for (const family of kind.families) {
+    const isSynthetic = kind.name === 'nat64' && family === 4
+    const uris = ['ours', 'coturn'].map((host) => {
+      const address = lab.address(host, family)
+      return `stun:${isSynthetic ? bracketed(synthesize(address)) : bracketed(address)}:3478`
+    })
+    const agent = new Agent(`${site}1`, {
+      bind: { host: isSynthetic || family === 6 ? '::' : '0.0.0.0', port: AGENT_PORT, stun: uris },
+      checks: checksOf(kind, uris, family === 6 || isSynthetic),
+    })
+    const outer = await checkAddress(kind, site, family, agent)
+    await occupy(kind, site, family)
+    agent.goOn()
+    for (const uri of uris) checkVerdict(kind, family, outer, await agent.verdict(uri))
+  }
+}
+
+/** A static rule serves one port; the others get a port that a neighbour wants too: see {@link occupy}. */
+function checksOf(kind: Kind, uris: readonly string[], is6: boolean): unknown {
+  const ports = isForwarded(kind) ? [AGENT_PORT, AGENT_PORT] : CHECKED_PORTS
+  const checks = uris.map((uri, i) => [
+    'netcheck',
+    uri,
+    '--json',
+    '--port',
+    `${ports[i]}`,
+    ...(is6 ? ['-6'] : []),
+  ])
+  // Of these two the second check would disturb the first one.
+  const inTurn = isForwarded(kind) || kind.behaviour?.ports === 'sequential'
+  return inTurn ? checks.map((each) => [each]) : [checks]
+}
+
+const CHECKED_PORTS = [AGENT_PORT + 1, AGENT_PORT + 2]
+const isForwarded = (kind: Kind): boolean =>
+  kind.routers.some(({ netfilter }) => netfilter?.forwardedPort !== undefined)
+
+/** Another client of the same NAT wants the same port towards the server: else what keeps ports looks independent. */
+async function occupy(kind: Kind, site: string, family: 4 | 6): Promise<void> {
+  if (kind.routers.length === 0 || isForwarded(kind) || kind.name === 'nat64') return
+  for (const [i, host] of ['ours', 'coturn'].entries()) {
+    const neighbour = await observer.udp(`${site}2`, lab.address(`${site}2`, family), CHECKED_PORTS[i])
+    neighbour.send({ address: lab.address(host, family), port: 3478 }, 'mine')
+  }
+}
+
+/** What `network` says in a node on the agent's port is what the routers have in their tables. */
+async function checkAddress(
+  kind: Kind,
+  site: string,
+  family: 4 | 6,
+  agent: Agent,
+): Promise<string | undefined> {
+  const { seen, address } = await agent.address()
+  const translated = await Promise.all(
+    ['ours', 'coturn'].map((host) => outerAddress(kind, site, family, lab.address(host, family))),
   )
-  const ports = table.map((flow) =>
-    Number(new RegExp(`dst=${outer} sport=3478 dport=(\\d+)`).exec(flow)?.[1]),
-  )
-  assert.equal(ports.length, 2, table.join('\n'))
-  if (seen.known) {
-    assert.deepEqual(address, { address: outer, port: ports[0] })
-    assert.equal(ports[0], ports[1])
-    assert.equal(seen.observers.length, 2)
+  const [first, second] = translated
+  if (kind.behaviour === undefined) {
+    assert.deepEqual(translated, [undefined, undefined])
+    assert.equal(seen.reason, 'no-answer')
+    return undefined
+  }
+  const isOne = kind.behaviour.mapping === 'endpoint-independent' || kind.behaviour.ports === 'preserving'
+  assert.equal(seen.known, isOne, JSON.stringify({ seen, translated }))
+  if (isOne) {
+    assert.deepEqual(first, second)
+    assert.deepEqual(address, first)
+    assert.equal(seen.observers?.length, 2)
   } else {
     assert.equal(seen.reason, 'per-destination')
-    assert.deepEqual(seen.seen.map(({ port }) => port).sort(), ports.sort())
+    assert.deepEqual(new Set(seen.seen), new Set(translated))
   }
-  assert.equal(seen.known, site === 'a')
-  node.kill()
+  return first?.address
+}
+
+/** Follows the node's flow to a server from table to table. Undefined: no router lets it through. */
+async function outerAddress(
+  kind: Kind,
+  site: string,
+  family: 4 | 6,
+  server: string,
+): Promise<SocketAddress | undefined> {
+  const isNat64 = kind.name === 'nat64'
+  let at: SocketAddress = { address: lab.address(`${site}1`, isNat64 ? 6 : family), port: AGENT_PORT }
+  for (const { role } of kind.routers) {
+    // NAT64's IPv4 side begins at the translator, which has addresses of its own.
+    const from = isNat64 && family === 4 ? String.raw`src=\S+` : `src=${at.address}`
+    const flow = new RegExp(
+      `${from} dst=${server} sport=${isNat64 ? String.raw`\d+` : at.port} dport=3478 .*src=${server} dst=(\\S+) sport=3478 dport=(\\d+)`,
+    )
+    const found = (await lab.conntrack(`${site}-${role}`)).map((line) => flow.exec(line)).find(Boolean)
+    if (!found) return undefined
+    at = { address: found[1]!, port: Number(found[2]) }
+  }
+  return at
+}
+
+function checkVerdict(
+  kind: Kind,
+  family: 4 | 6,
+  outer: string | undefined,
+  { code, seen, said }: Verdict,
+): void {
+  // Behind NAT64, IPv6 only meets the firewall.
+  const declared = kind.name === 'nat64' && family === 6 ? kinds.firewall6.behaviour : kind.behaviour
+  assert.equal(code, declared === undefined ? 5 : 0, said)
+  const { mapping, filtering, hairpin, ports } = declared ?? {}
+  // Through NAT64 nobody knows a way to the own public address.
+  const isTested = !(kind.name === 'nat64' && family === 4)
+  assert.deepEqual(
+    ['mapping', 'filtering', 'ports', 'hairpin'].map((word) => seen[word]?.value),
+    [mapping, filtering, ports, isTested ? hairpin : undefined].map((word) => word ?? null),
+    said,
+  )
+  if (declared === undefined) return
+  const [address] = (seen['publicAddress']?.value as string | null)?.split(/:\d+$/) ?? []
+  assert.equal(address, mapping === 'endpoint-independent' ? bracketed(outer!) : undefined, said)
+}
+
+/** Debian's stun (RFC 3489) and coturn's clients (RFC 5780), with our server. */
+async function checkOthers(kind: Kind, client: string, words: RegExp): Promise<void> {
+  const server = lab.address('ours')
+  const stun = await lab.run(client, 'stun', [`${server}:3478`])
+  assert.match(stun.stdout, words)
+  const { behaviour } = kind
+  if (behaviour === undefined) return
+  const said = await lab.run(client, 'turnutils_natdiscovery', ['-m', '-f', server])
+  const spoken = (dependence: string): string =>
+    dependence
+      .replace(/\b[a-z]/g, (letter) => letter.toUpperCase())
+      .replaceAll('-', ' ')
+      .replace('And', 'and')
+  assert.match(said.stdout, new RegExp(`NAT with ${spoken(behaviour.mapping)} Mapping!`))
+  assert.match(said.stdout, new RegExp(`NAT with ${spoken(behaviour.filtering)} Filtering!`))
+  // It waits for ever for an answer to a port it has not sent from, which no NAT lets in: so a plain server.
+  const plain = await lab.run(client, 'turnutils_stunclient', ['-p', '3500', server])
+  const outermost = kind.routers.at(-1)
+  const public4 =
+    outermost?.translation === 'nat44'
+      ? lab.address(`${client.slice(0, -1)}-${outermost.role}`)
+      : lab.address(client)
+  assert.match(plain.stdout, new RegExp(`UDP reflexive addr: ${public4}:`))
+}
+
+interface Seen {
+  readonly seen: {
+    readonly known: boolean
+    readonly reason?: string
+    readonly seen?: readonly SocketAddress[]
+    readonly observers?: readonly SocketAddress[]
+  }
+  readonly address: SocketAddress
+}
+
+interface Verdict {
+  readonly code: number
+  readonly seen: Readonly<Record<string, { readonly value: unknown }>>
+  readonly said: string
+}
+
+/** One process in a client: first a node, then `natwork netcheck` as often as asked. */
+class Agent {
+  readonly #lines: AsyncIterator<string>
+  readonly #goOn: () => void
+  #verdicts: Promise<Map<string, Verdict>> | undefined
+
+  constructor(client: string, job: object) {
+    const child = lab.exec(client, process.execPath, [
+      '--input-type=module',
+      '-e',
+      agentProgram,
+      JSON.stringify(job),
+    ])
+    child.stderr.resume()
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    this.#goOn = () => child.stdin.end('go on\n')
+  }
+
+  async address(): Promise<Seen> {
+    return JSON.parse(await this.#line()) as Seen
+  }
+
+  goOn(): void {
+    this.#goOn()
+    this.#verdicts = this.#line().then((line) => new Map(JSON.parse(line) as [string, Verdict][]))
+  }
+
+  async verdict(uri: string): Promise<Verdict> {
+    return (await this.#verdicts)!.get(uri)!
+  }
+
+  async #line(): Promise<string> {
+    const line = await this.#lines.next()
+    assert.ok(line.done !== true, 'the agent ended')
+    return line.value
+  }
+}
+
+const agentProgram = `
+import { once } from 'node:events'
+import { PassThrough } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { run } from ${built('cli/program.js')}
+import { createContext, memoryDirectory } from ${built('directory/index.js')}
+import { Network } from ${built('network/index.js')}
+
+const { bind, checks } = JSON.parse(process.argv.at(-1))
+const network = new Network(createContext({ directory: memoryDirectory() }), bind)
+await network.start()
+while (network.publicAddress.reason === 'pending') await once(network, 'publicAddress')
+console.log(JSON.stringify({ seen: network.publicAddress, address: network.address() }))
+await once(process.stdin, 'data')
+await network.stop()
+
+const check = async (args) => {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const code = await run(args, { ...process, env: process.env, stdout, stderr, on() {}, off() {} })
+  const said = await text(stdout.end()) + await text(stderr.end())
+  return [args[1], { code, seen: JSON.parse(said.split('\\n')[0]), said }]
+}
+const verdicts = []
+for (const together of checks) verdicts.push(...await Promise.all(together.map(check)))
+console.log(JSON.stringify(verdicts))
+`
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address
 }

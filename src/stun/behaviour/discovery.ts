@@ -23,7 +23,10 @@ export interface DiscoveryOptions {
   readonly servers: readonly SocketAddress[]
   /** The addresses under which this socket is known on its own machine: what equals one of them is not translated. */
   readonly local: readonly SocketAddress[]
-  /** When to repeat a request, and when to take silence for an answer; default 4 requests in 4.4 s. */
+  /**
+   * When to repeat a request, and when to take silence for an answer; default 4 requests in 4.4 s, and half of that
+   * where the servers proved to be near.
+   */
   readonly timing?: Partial<Timing>
 }
 
@@ -43,7 +46,9 @@ export class BehaviourDiscovery implements Machine<BehaviourReport> {
   readonly #client: StunClient
   readonly #view = new StunView()
   readonly #judge: Judge
-  readonly #timing: Timing
+  #timing: Timing
+  /** Of the servers that have answered; Infinity where a repeat makes it ambiguous. */
+  #slowest: Micros = 0
   // One per open transaction, and at most 8 of them are.
   readonly #waiting = new Map<StunTransaction, (mapped: Answer | undefined) => void>()
   #next: (() => void) | undefined
@@ -110,6 +115,7 @@ export class BehaviourDiscovery implements Machine<BehaviourReport> {
   #greet(server: SocketAddress): void {
     this.#ask(server, {}, (answer) => {
       this.#judge.greeted(observed(server, answer))
+      if (answer !== undefined) this.#slowest = Math.max(this.#slowest, answer.rtt ?? Infinity)
       const { view } = answer ?? {}
       const said = view?.address(Attribute.OtherAddress)
       if (view === undefined || said === undefined) return
@@ -126,18 +132,20 @@ export class BehaviourDiscovery implements Machine<BehaviourReport> {
   /** §4.4: answers from where nothing was ever sent to. */
   #testFiltering(): void {
     const full = this.#judge.full
+    // From here on silence is a likely answer: it takes no longer than the servers' distance asks for.
+    const rto = Math.min(this.#timing.rto, Math.max(MIN_RTO, 4 * this.#slowest))
+    this.#timing = { ...this.#timing, rto }
     if (full === undefined) {
       this.#testHairpin()
       return
     }
     const { server, other } = full
-    this.#ask(server, { change: CHANGE_BOTH, replyFrom: other }, (both) => {
-      this.#judge.filtering.fromOther = both !== undefined
-      if (both !== undefined) return
-      const replyFrom = { address: server.address, port: other.port }
-      this.#ask(server, { change: CHANGE_PORT, replyFrom }, (port) => {
-        this.#judge.filtering.fromPort = port !== undefined
-      })
+    const otherPort = { address: server.address, port: other.port }
+    this.#ask(server, { change: CHANGE_BOTH, replyFrom: other }, (answer) => {
+      this.#judge.filtering.fromOther = answer !== undefined
+    })
+    this.#ask(server, { change: CHANGE_PORT, replyFrom: otherPort }, (answer) => {
+      this.#judge.filtering.fromPort = answer !== undefined
     })
     this.#then(() => this.#testMapping(server, other))
   }
@@ -220,6 +228,8 @@ export class BehaviourDiscovery implements Machine<BehaviourReport> {
 /** Silence is an answer here: 0.4 + 0.8 + 1.6 + 1.6 s of it, over four requests. */
 const discoveryTiming: Timing = { rto: 400 * MILLISECOND, rc: 4, rm: 4, ti: 39_500 * MILLISECOND }
 
+/** Four requests in 2.2 s: a second of disturbance hides no answer. */
+const MIN_RTO = 200 * MILLISECOND
 const MAX_SERVERS = 8
 const HAIRPIN_PROBES = 3
 /** Flags of CHANGE-REQUEST (RFC 5780 §7.2). */

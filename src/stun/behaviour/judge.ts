@@ -87,8 +87,23 @@ export class Judge {
       mapping,
       filtering: this.#judgeFiltering(),
       hairpin: this.#judgeHairpin(hairpin, mapping),
+      endpoints: this.#endpoints(),
       observations,
     }
+  }
+
+  /** Those this socket has not asked first. */
+  #endpoints(): SocketAddress[] {
+    const asked = this.#answers.map(({ server }) => server)
+    if (this.#full === undefined) return asked
+    const { server, other } = this.#full
+    const four = [
+      { address: server.address, port: other.port },
+      other,
+      { address: other.address, port: server.port },
+    ]
+    const rest = four.filter((one) => asked.every((known) => !sameAddress(one, known)))
+    return [...rest, ...asked]
   }
 
   get #answers(): (Observation & { readonly mapped: SocketAddress })[] {
@@ -211,6 +226,7 @@ function silent(observations: readonly Observation[], words: readonly string[]):
     mapping: unknown(why),
     filtering: unknown(why),
     hairpin: unknown(why),
+    endpoints: [],
     observations,
   }
 }

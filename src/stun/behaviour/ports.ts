@@ -15,10 +15,13 @@ export interface PortVerdict extends Finding<PortAllocation> {
 /**
  * Judges how a NAT chooses ports (RFC 4787 §4.2) by the first mappings of several fresh sockets. Eight samples make a
  * wrong `block` or `sequential` less likely than one in 10⁸.
+ *
+ * @param silent how many more sockets got no answer, from servers that answer others.
  */
-export function judgePorts(samples: readonly PortSample[]): PortVerdict {
+export function judgePorts(samples: readonly PortSample[], silent = 0): PortVerdict {
   const seen = samples.map(({ local, mapped }) => `${local} → ${mapped}`).join(', ')
   const observations = [`own port → outer port: ${seen}`]
+  if (silent > 0) observations.push(`${silent} more sockets got no answer`)
   const verdict = (value: PortAllocation, step?: number): PortVerdict => ({
     value,
     step,
@@ -26,6 +29,8 @@ export function judgePorts(samples: readonly PortSample[]): PortVerdict {
     observations,
     meaning: portsMean[value],
   })
+  // A static rule gives the one outer port to the one socket that was first with each server.
+  if (samples.length === 1 && silent > 1) return verdict('fixed')
   if (samples.length < 2) {
     return { ...unknown('fewer than two sockets got an answer: nothing to compare'), step: undefined }
   }

@@ -48,6 +48,8 @@ export interface BehaviourReport {
   readonly mapping: Finding<Dependence>
   readonly filtering: Finding<Dependence>
   readonly hairpin: Finding<Hairpin>
+  /** Where the servers that answer can be asked, RFC 5780's other addresses and ports included. */
+  readonly endpoints: readonly SocketAddress[]
   /** Every answer and silence, in the order of asking. */
   readonly observations: readonly Observation[]
 }

@@ -10,7 +10,7 @@ import {
 } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import { StunBuilder } from '../codec/builder.ts'
-import { Attribute, ErrorCode, MessageClass, Method } from '../codec/registry.ts'
+import { Attribute, ErrorCode, MessageClass, Method, requiredAttributes } from '../codec/registry.ts'
 import { StunView, TRANSACTION_ID_LENGTH, transactionKeyOf } from '../codec/view.ts'
 import { StunPeerError, StunRedirectError, StunResponseError, StunUsageError } from '../errors.ts'
 import { RtoCache } from './rto.ts'
@@ -336,20 +336,8 @@ const MAX_CHALLENGES = 3
 const MAX_SERVER_ERRORS = 4
 const MAX_REDIRECTS = 5
 
-/** The comprehension-required attributes that RFC 8489 and RFC 5780 put into responses. */
 const understoodInResponses: ReadonlySet<number> = new Set([
-  Attribute.MappedAddress,
-  Attribute.XorMappedAddress,
-  Attribute.Username,
-  Attribute.Userhash,
-  Attribute.MessageIntegrity,
-  Attribute.MessageIntegritySha256,
-  Attribute.ErrorCode,
-  Attribute.UnknownAttributes,
-  Attribute.Realm,
-  Attribute.Nonce,
-  Attribute.PasswordAlgorithm,
-  Attribute.Padding,
+  ...requiredAttributes,
   // RFC 3489's, from servers that answer both generations alike.
   Attribute.SourceAddress,
   Attribute.ChangedAddress,

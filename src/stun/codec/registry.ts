@@ -94,6 +94,25 @@ export const ErrorCode = {
   InsufficientCapacity: 508, // RFC 8656
 } as const
 
+/**
+ * The comprehension-required attributes of RFC 8489 and PADDING (RFC 5780): what every client and every server
+ * understands, even where it has no use for it.
+ */
+export const requiredAttributes: readonly number[] = [
+  Attribute.MappedAddress,
+  Attribute.XorMappedAddress,
+  Attribute.Username,
+  Attribute.Userhash,
+  Attribute.MessageIntegrity,
+  Attribute.MessageIntegritySha256,
+  Attribute.ErrorCode,
+  Attribute.UnknownAttributes,
+  Attribute.Realm,
+  Attribute.Nonce,
+  Attribute.PasswordAlgorithm,
+  Attribute.Padding,
+]
+
 /** RFC 8489 §18.5. */
 export const PasswordAlgorithm = { Md5: 0x0001, Sha256: 0x0002 } as const
 export type PasswordAlgorithm = (typeof PasswordAlgorithm)[keyof typeof PasswordAlgorithm]

@@ -53,7 +53,7 @@ export async function discoverBehaviour(
   try {
     const report = await discover(endpoint, addresses, signal)
     // After the discovery: fresh mappings in between would disturb the numbers.
-    const ports = judgePorts(report.udp.value === true ? await samplePorts(host, report, signal) : [])
+    const ports = await discoverPorts(endpoint.address.port, host, report, signal)
     return { ...report, local: endpoint.address, ports }
   } finally {
     if (endpoint !== options.endpoint) await endpoint.close()
@@ -119,34 +119,50 @@ function localAddresses({ address, port }: SocketAddress): SocketAddress[] {
     .map((entry) => ({ address: entry.address, port }))
 }
 
-/** Fresh sockets, in turn: each one's first mapping, by the endpoints that have answered. */
-async function samplePorts(
+/** Fresh sockets, in turn: each one's first mapping, towards as many different endpoints as there are. */
+async function discoverPorts(
+  port: number,
   host: string,
-  { observations }: BehaviourReport,
+  { endpoints, observations }: BehaviourReport,
   signal: AbortSignal | undefined,
-): Promise<PortSample[]> {
-  const answering = observations.filter(({ mapped }) => mapped !== undefined)
+): Promise<PortVerdict> {
   const samples: PortSample[] = []
-  for (let i = 0; i < SAMPLES; i++) {
-    const server = answering[i % answering.length]?.server
+  const first = observations.find(({ mapped }) => mapped !== undefined)?.mapped
+  if (first !== undefined) samples.push({ local: port, mapped: first.port })
+  let silent = 0
+  for (let i = 0; i < SAMPLES && silent < MAX_SILENT; i++) {
+    const server = endpoints[i % endpoints.length]
     if (server === undefined) break
-    const endpoint = await UdpEndpoint.bind({ host, port: 0 })
-    const agent = new StunAgent(endpoint)
-    try {
-      const { response } = await agent.request(server, { timing, ...(signal && { signal }) })
-      const mapped = response.mappedAddress()
-      if (mapped !== undefined) samples.push({ local: endpoint.address.port, mapped: mapped.port })
-    } catch (error) {
-      // A silent one: a NAT with one static rule serves one socket per server.
-      if (!(error instanceof StunPeerError)) throw error
-    } finally {
-      agent.close()
-      await endpoint.close()
-    }
+    const sample = await samplePort(host, server, signal)
+    if (sample === undefined) silent++
+    else samples.push(sample)
   }
-  return samples
+  return judgePorts(samples, silent)
+}
+
+/** Undefined: no answer. A NAT with one static rule serves one socket per server. */
+async function samplePort(
+  host: string,
+  server: SocketAddress,
+  signal: AbortSignal | undefined,
+): Promise<PortSample | undefined> {
+  const endpoint = await UdpEndpoint.bind({ host, port: 0 })
+  const agent = new StunAgent(endpoint)
+  try {
+    const { response } = await agent.request(server, { timing, ...(signal && { signal }) })
+    const mapped = response.mappedAddress()
+    return mapped && { local: endpoint.address.port, mapped: mapped.port }
+  } catch (error) {
+    if (!(error instanceof StunPeerError)) throw error
+    return undefined
+  } finally {
+    agent.close()
+    await endpoint.close()
+  }
 }
 
 const SAMPLES = 8
+/** Not to spend 2 s on every socket that a static rule leaves out. */
+const MAX_SILENT = 2
 /** Given up after 2 s: these servers have just answered. */
 const timing = { rto: 400 * MILLISECOND, rc: 3, rm: 2 }

@@ -2,7 +2,7 @@ import type { SocketAddress } from '../../core/address.ts'
 import type { Micros } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import { StunBuilder } from '../codec/builder.ts'
-import { Attribute, ErrorCode, MessageClass, Method } from '../codec/registry.ts'
+import { Attribute, ErrorCode, MessageClass, Method, requiredAttributes } from '../codec/registry.ts'
 import type { StunView } from '../codec/view.ts'
 import type { Authentication, ServerAuth } from '../credentials/server.ts'
 import { SourceLimiter, type RateLimit } from './limiter.ts'
@@ -247,17 +247,4 @@ function addressOf({ addresses: ips, ports }: Origins, origin: number): SocketAd
 }
 
 /** What a plain server understands; the known but unexpected ones are ignored (RFC 8489 §6.3). */
-const understood: ReadonlySet<number> = new Set([
-  Attribute.MappedAddress,
-  Attribute.Username,
-  Attribute.Userhash,
-  Attribute.MessageIntegrity,
-  Attribute.MessageIntegritySha256,
-  Attribute.ErrorCode,
-  Attribute.UnknownAttributes,
-  Attribute.Realm,
-  Attribute.Nonce,
-  Attribute.PasswordAlgorithm,
-  Attribute.XorMappedAddress,
-  Attribute.Padding,
-])
+const understood: ReadonlySet<number> = new Set(requiredAttributes)
