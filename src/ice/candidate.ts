@@ -27,19 +27,23 @@ export function pairPriority(controlling: number, controlled: number): number {
   return smaller * 2 ** 32 + 2 * larger + (controlling > controlled ? 1 : 0)
 }
 
+/** A candidate as gathered, and as the peer hears of it. */
+export interface Described {
+  readonly input: LocalCandidate
+  readonly candidate: IceCandidate
+}
+
 /**
- * Our candidates with priorities and foundations, best first. The families take turns, IPv6 first, so that a broken
- * one does not delay the other by more than a check (RFC 8421 §4); `earlier` counts those that were named before.
+ * Our candidates with priorities and foundations, by type. The families take turns, IPv6 first, so that a broken one does
+ * not delay the other by more than a check (RFC 8421 §4); `earlier` counts those that were described before.
  */
-export function describeCandidates(candidates: readonly LocalCandidate[], earlier = 0): IceCandidate[] {
-  const described: IceCandidate[] = []
-  for (const type of ['host', 'mapped', 'srflx', 'relay'] as const) {
-    const ofType = candidates.filter((one) => one.type === type)
-    for (const [i, candidate] of takingTurns(ofType).entries()) {
-      described.push(describe(candidate, MAX_LOCAL_PREFERENCE - earlier - i))
-    }
-  }
-  return described
+export function describeCandidates(candidates: readonly LocalCandidate[], earlier = 0): Described[] {
+  return (['host', 'mapped', 'srflx', 'relay'] as const).flatMap((type) =>
+    takingTurns(candidates.filter((one) => one.type === type)).map((input, i) => ({
+      input,
+      candidate: describe(input, MAX_LOCAL_PREFERENCE - earlier - i),
+    })),
+  )
 }
 
 function takingTurns(candidates: readonly LocalCandidate[]): LocalCandidate[] {

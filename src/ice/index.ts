@@ -1,5 +1,6 @@
 export type * from './api.ts'
 export { parseCandidate } from './candidate.ts'
 export * from './errors.ts'
+export { IceMachine, type IceCounters, type IceMachineOptions } from './machine.ts'
 export { fromSdp, toSdp } from './sdp.ts'
 export type * from './types.ts'

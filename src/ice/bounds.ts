@@ -1,0 +1,67 @@
+import { MILLISECOND, SECOND } from '../core/machine.ts'
+
+/**
+ * What a peer can make us send to an address that nobody has verified, and keep in memory. The address may be a
+ * victim's: anybody can name it as a candidate (RFC 8445 §19.5.1).
+ *
+ * Per pair of a socket of ours and a remote candidate: {@link MAX_UNANSWERED} checks. Per session: {@link MAX_REMOTE}
+ * candidates, of one IP address at most {@link MAX_PER_ADDRESS}, and {@link MAX_UNVERIFIED} checks to unverified
+ * addresses per minute whatever it names and however often it restarts; a check has at most 140 bytes. The search for a
+ * hard NAT's ports comes on top, once per minute, with {@link SEARCH_BUDGET} datagrams to one IP address; it takes a
+ * peer that has proved to be there by another path.
+ */
+export const MAX_UNANSWERED = 10
+export const MAX_REMOTE = 24
+export const MAX_PER_ADDRESS = 8
+export const MAX_UNVERIFIED = 400
+export const UNVERIFIED_WINDOW = 60 * SECOND
+export const SEARCH_BUDGET = 2048
+export const SEARCH_EVERY = 60 * SECOND
+
+/** Peer-reflexive candidates: whoever makes them knows our password. */
+export const MAX_REFLEXIVE = 32
+/** Our own candidates of a session, and allocations on relays that carry some. */
+export const MAX_LOCAL = 32
+export const MAX_RELAYS = 4
+/** Sources of checks that came before the peer's credentials. */
+export const MAX_EARLY = 16
+/** Sessions of a machine; each is made by a call, never by a datagram. */
+export const MAX_SESSIONS = 4096
+/** Open transactions of a machine; the oldest makes room. A search has up to {@link SEARCH_BUDGET} of them open. */
+export const MAX_TRANSACTIONS = 65_536
+export const TRANSACTION_LIFETIME = 10 * SECOND
+export const MAX_TRACE = 512
+
+/** Ta: the least that RFC 8445 §14.2 allows. A session has few pairs, and an answer on the wire is what takes time. */
+export const PACE = 5 * MILLISECOND
+/**
+ * Between the checks of one pair: not RFC 8445's 500 ms and doubling, since the first packets are meant to be lost in
+ * NATs that the peer has yet to open. The number of checks bounds the traffic instead.
+ */
+export const CHECK_GAPS = [100, 100, 150, 200, 300, 500, 700, 900, 1200].map((ms) => ms * MILLISECOND)
+/** How long the last check of a pair is waited for. */
+export const LAST_WAIT = 1500 * MILLISECOND
+
+/** Between checks of the path in use, and of those in reserve (RFC 7675 §5.1 asks for 5 s: to see a dead path sooner). */
+export const CONSENT_IN_USE = SECOND
+export const CONSENT_IN_RESERVE = 4 * SECOND
+/** Between checks after one was not answered in time, and how many of them in a row make a path doubtful. */
+export const CONSENT_RETRY = 250 * MILLISECOND
+export const DOUBT_AFTER = 4
+/** Without an answer for so long there is no path, though no better one is known; RFC 7675 §5.1 allows 30 s. */
+export const CONSENT_EXPIRY = 5 * SECOND
+/** Between checks of a path that is gone: it may come back. */
+export const REVIVE_FIRST = SECOND
+export const REVIVE_MAX = 15 * SECOND
+export const REVIVE_TRIES = 240
+
+/** TTL of the packets that only open our own NAT: it survives a home router and a carrier's, and dies before the peer's. */
+export const OPENING_TTL = 5
+/** How long they are all we send, while the peer may not have opened its own NAT yet. */
+export const OPENING = 300 * MILLISECOND
+
+/** How long a peer of another make may still come up with a check of its own (RFC 8863 §4), and one of natwork's. */
+export const PAC_TIMER = 39_500 * MILLISECOND
+export const PAC_TIMER_OF_OURS = 8 * SECOND
+/** How long a search waits for a first path, which proves that the peer is there. */
+export const SEARCH_PATIENCE = 600 * MILLISECOND

@@ -1,0 +1,50 @@
+import { familyOf, type SocketAddress } from '../../core/address.ts'
+import type { Micros } from '../../core/machine.ts'
+import { scopeOf } from '../../core/scope.ts'
+import { OPENING, OPENING_TTL } from '../bounds.ts'
+import type { Pair } from '../check-list.ts'
+import type { NatHints } from '../types.ts'
+import { reachOf } from './plan.ts'
+
+/**
+ * When checks go out on a low TTL, while nothing has come back: they open our own NAT and die before the peer's. On an
+ * unfiltered Linux router a packet that comes before its own side has sent takes the very flow that this side needs, and
+ * moves its port; with both NATs opened first, nothing moves.
+ *
+ * Whoever sends the offer can use the full TTL at once when the answer comes: the other side has opened by then. The
+ * other side waits for its check, but not for long.
+ */
+export class OpeningRule {
+  #sawOurs = false
+  #isForever = false
+  #isNever = false
+
+  begin(local: NatHints, remote: NatHints, sawOurs: boolean): void {
+    this.#sawOurs = sawOurs
+    this.learn(local, remote)
+  }
+
+  learn(local: NatHints, remote: NatHints): void {
+    const [ours, theirs] = [reachOf(local), reachOf(remote)]
+    // Our packets come from a port that the peer does not know: its filter drops them anyway, and they can only harm.
+    this.#isForever = ours === 'dependent' && theirs === 'port-filter'
+    this.#isNever = theirs === 'open'
+  }
+
+  /** Until when a pair formed now is opened only. */
+  until(now: Micros): Micros {
+    return this.#sawOurs ? now : now + OPENING
+  }
+
+  ttl(
+    now: Micros,
+    remote: SocketAddress,
+    { openUntil, isRelayed }: Pick<Pair, 'openUntil' | 'isRelayed'>,
+  ): number | undefined {
+    // A relay has no NAT before it, and what leaves from one has another's TTL.
+    if (isRelayed) return undefined
+    if (this.#isNever || familyOf(remote.address) === 6 || scopeOf(remote.address) !== 'global')
+      return undefined
+    return this.#isForever || now < openUntil ? OPENING_TTL : undefined
+  }
+}

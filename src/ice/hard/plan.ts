@@ -1,0 +1,193 @@
+import type { SocketAddress } from '../../core/address.ts'
+import { SECOND, type Micros } from '../../core/machine.ts'
+import type { Rng } from '../../core/ports.ts'
+import { OPENING_TTL, SEARCH_BUDGET } from '../bounds.ts'
+import type { ExhaustiveBudget, NatHints, SearchMethod } from '../types.ts'
+import { allPorts, blockOf, inTurn, then, windowFrom, type PortOrder } from './ports.ts'
+
+/** What a side's NAT lets the other know and do. */
+export type Reach =
+  /** Its port is known and open: nothing to search. */
+  | 'open'
+  /** Its port is known; it lets in every port of an address that it has sent to. */
+  | 'address-filter'
+  /** Its port is known; it lets in the one address and port that it has sent to. */
+  | 'port-filter'
+  /** Every destination sees another port. */
+  | 'dependent'
+  | 'unknown'
+
+export function reachOf({ mapping, filtering, ports }: NatHints): Reach {
+  if (mapping === undefined) return 'unknown'
+  const isKnown = mapping === 'endpoint-independent' || ports === 'preserving' || ports === 'fixed'
+  if (!isKnown) return 'dependent'
+  if (filtering === 'endpoint-independent') return 'open'
+  return filtering === 'address-dependent' ? 'address-filter' : 'port-filter'
+}
+
+/** What this side does to get through; the peer, with the same hints, does its own part. */
+export interface Plan {
+  readonly method: SearchMethod
+  /** Extra local sockets; 0: the endpoint's own socket sends. */
+  readonly sockets: number
+  /** Where to send, from each socket; `once`: each socket sends to one target only. */
+  readonly targets: readonly SocketAddress[] | TargetOrder
+  /** Datagrams at most. */
+  readonly budget: number
+  readonly perSecond: number
+  readonly ttl: number | undefined
+  /** Send the same again on the ordinary TTL so much later: for both sides to have opened first. */
+  readonly again: Micros | undefined
+  /** How often to begin with other sockets and targets when nothing was hit. */
+  readonly rounds: number
+}
+
+/** Ports on one address, in the order of trying. */
+export interface TargetOrder {
+  readonly address: string
+  readonly order: (round: number) => PortOrder
+}
+
+export interface PlanInput {
+  readonly local: NatHints
+  readonly remote: NatHints
+  /** The peer's public IPv4 addresses as named by it. */
+  readonly remotes: readonly SocketAddress[]
+  readonly controlling: boolean
+  readonly exhaustive: ExhaustiveBudget | undefined
+  readonly rng: Rng
+}
+
+/**
+ * Which way through two NATs the ordinary checks cannot take (RFC 5128 §3.3–3.5). The arithmetic of known × dependent:
+ * with K open ports among 64,512 and M probes, one hits with probability 1 − (1 − K/64512)^M; K = 256 and M = 1,150
+ * make 99 %. Of dependent × dependent: both ports of a flow are guesses, and M flows on each side meet with
+ * 1 − exp(−M²/N²), where N is the number of ports: 1,024 in a carrier's block, 64,512 in general.
+ */
+export function planSearch(input: PlanInput): Plan | undefined {
+  const { local, remote, remotes } = input
+  const [ours, theirs] = [reachOf(local), reachOf(remote)]
+  if (remotes.length === 0) return undefined
+  if (ours === 'port-filter' && theirs === 'dependent') return probe(input)
+  if (ours === 'dependent' && theirs === 'port-filter') return open(input)
+  if (ours === 'dependent' && theirs === 'dependent') {
+    if (local.ports === 'sequential' && remote.ports === 'sequential') return meet(input)
+    if (isNarrow(local) && isNarrow(remote)) return searchNarrow(input)
+    return input.exhaustive === undefined ? undefined : searchAll(input, input.exhaustive)
+  }
+  return undefined
+}
+
+/** Probes from our known port. Those to an unfiltered Linux router must come after its side has opened: see `open`. */
+function probe({ remote, remotes, rng }: PlanInput): Plan {
+  const [{ address, port }] = remotes as [SocketAddress]
+  const last = remote.lastPort ?? port
+  const everything = (): PortOrder => allPorts(rng)
+  const order = (): PortOrder => {
+    if (remote.ports === 'sequential')
+      return then(windowFrom(last, remote.step ?? 1, PROBE_WINDOW), everything())
+    if (remote.ports === 'block')
+      return then(blockOf(last, BLOCK, rng), then(blockOf(last, 4 * BLOCK, rng), everything()))
+    return everything()
+  }
+  return {
+    method: 'probe',
+    sockets: 0,
+    targets: { address, order },
+    budget: SEARCH_BUDGET,
+    perSecond: 400,
+    ttl: undefined,
+    again: undefined,
+    rounds: 1,
+  }
+}
+
+/**
+ * Many sockets, each with a packet to the peer's known port that dies on the way: it opens our NAT, and cannot meet an
+ * entry at an unfiltered Linux router of the peer's that would move the peer's port.
+ */
+function open({ local, remotes }: PlanInput): Plan {
+  return {
+    method: 'open',
+    sockets: local.ports === 'random' || local.ports === undefined ? SOCKETS : SOCKETS_IN_BLOCK,
+    targets: remotes.slice(0, 2),
+    budget: 3 * SOCKETS * Math.min(2, remotes.length),
+    perSecond: 1000,
+    ttl: OPENING_TTL,
+    again: undefined,
+    rounds: 3,
+  }
+}
+
+/**
+ * Both sides give sequential ports: each opens a run of mappings, all of them towards one port in the middle of the
+ * run that the other is about to open. What the two have opened since they told their last port may differ by half
+ * a run.
+ */
+function meet({ remote, remotes }: PlanInput): Plan {
+  const [{ address, port }] = remotes as [SocketAddress]
+  const last = remote.lastPort ?? port
+  const step = remote.step ?? 1
+  const order = (round: number): PortOrder => inTurn(last, step, round * RUN + RUN / 3)
+  return {
+    method: 'meet',
+    sockets: RUN,
+    targets: { address, order },
+    budget: 2 * RUN * 3,
+    perSecond: 1000,
+    ttl: OPENING_TTL,
+    again: 150_000,
+    rounds: 3,
+  }
+}
+
+/** Both sides give ports out of a few: of the peer's block, or of the run that follows its last port. */
+function searchNarrow({ local, remote, remotes, rng }: PlanInput): Plan {
+  const [{ address, port }] = remotes as [SocketAddress]
+  const last = remote.lastPort ?? port
+  const order = (): PortOrder =>
+    remote.ports === 'sequential' ? windowFrom(last, remote.step ?? 1, RUN) : blockOf(last, BLOCK, rng)
+  return {
+    method: 'search',
+    sockets: RUN,
+    targets: { address, order },
+    // A sequential NAT's run is used up by one flow per socket: more would leave what the peer aims at.
+    budget: local.ports === 'sequential' ? 3 * RUN : 2 * SEARCH_BUDGET,
+    perSecond: 1000,
+    ttl: undefined,
+    again: undefined,
+    rounds: 1,
+  }
+}
+
+/** Every port of the peer's, from one socket, as long as the budget lasts. */
+function searchAll({ remotes, controlling, rng }: PlanInput, { packets, perSecond }: ExhaustiveBudget): Plan {
+  const [{ address }] = remotes as [SocketAddress]
+  return {
+    method: 'search',
+    sockets: 0,
+    targets: { address, order: () => allPorts(rng) },
+    budget: packets,
+    perSecond,
+    // One side only opens its own NAT, the other walks in: neither spoils a port at the other's unfiltered router.
+    ttl: controlling ? undefined : OPENING_TTL,
+    again: undefined,
+    rounds: 1,
+  }
+}
+
+function isNarrow({ ports }: NatHints): boolean {
+  return ports === 'sequential' || ports === 'block'
+}
+
+/** K: sockets of the side whose ports nobody knows. */
+const SOCKETS = 256
+const SOCKETS_IN_BLOCK = 96
+/** A run of sequential ports. */
+const RUN = 64
+const PROBE_WINDOW = 512
+/** What carriers give a client at least (RFC 6888 §5). */
+const BLOCK = 1024
+
+/** Between refreshes of what `open` has opened: well below the 30 s that Linux keeps an unanswered flow. */
+export const OPEN_AGAIN = 4 * SECOND

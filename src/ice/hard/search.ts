@@ -1,0 +1,165 @@
+import type { SocketAddress } from '../../core/address.ts'
+import { SECOND, type Carrier, type Micros } from '../../core/machine.ts'
+import type { SearchReport } from '../types.ts'
+import { OPEN_AGAIN, type Plan } from './plan.ts'
+import type { PortOrder } from './ports.ts'
+
+export interface SearchHost {
+  /** Asks the driver for sockets; they come by {@link Search.addSocket}. */
+  wantSockets(count: number): void
+  /** Sends one check whose answer, or whose request back, ends the search. */
+  probe(now: Micros, via: Carrier | undefined, to: SocketAddress, ttl: number | undefined): void
+  report(now: Micros, search: SearchReport): void
+}
+
+/** Carries out a plan: paced, bounded, and over at the first hit. */
+export class Search {
+  readonly #plan: Plan
+  readonly #host: SearchHost
+  /** Bounded by the sockets of the plan times its rounds. */
+  readonly #sockets = new Set<Carrier>()
+  /** What is to be sent next; bounded by sockets × targets × 2. */
+  #queue: { via: Carrier | undefined; to: SocketAddress; ttl: number | undefined; at: Micros }[] = []
+  #order: PortOrder | undefined
+  #turn = 0
+  #round = 0
+  #roundAt: Micros
+  #nextAt: Micros
+  #sent = 0
+  #state: SearchReport['state'] = 'started'
+
+  constructor(now: Micros, plan: Plan, host: SearchHost) {
+    this.#plan = plan
+    this.#host = host
+    this.#nextAt = now
+    this.#roundAt = now + OPEN_AGAIN
+    host.report(now, this.report)
+    this.#begin()
+  }
+
+  get active(): boolean {
+    return this.#state === 'started'
+  }
+
+  get method(): Plan['method'] {
+    return this.#plan.method
+  }
+
+  get sockets(): ReadonlySet<Carrier> {
+    return this.#sockets
+  }
+
+  get report(): SearchReport {
+    const { method, budget } = this.#plan
+    return { method, state: this.#state, sent: this.#sent, budget, sockets: this.#sockets.size }
+  }
+
+  get deadline(): Micros {
+    if (!this.active) return Infinity
+    if (this.#hasWork()) return Math.max(this.#nextAt, this.#queue[0]?.at ?? this.#nextAt)
+    return this.#roundAt
+  }
+
+  /** @returns whether the search has a use for it. */
+  addSocket(now: Micros, via: Carrier): boolean {
+    if (!this.active || this.#sockets.size >= this.#plan.sockets * this.#plan.rounds) return false
+    this.#sockets.add(via)
+    this.#aim(now, via)
+    return true
+  }
+
+  stop(now: Micros, state: 'hit' | 'stopped' | 'exhausted'): void {
+    if (!this.active) return
+    this.#state = state
+    this.#queue = []
+    this.#host.report(now, this.report)
+  }
+
+  /** It is closed, or about to be. @returns whether it was the search's. */
+  forget(via: Carrier): boolean {
+    return this.#sockets.delete(via)
+  }
+
+  handleTimeout(now: Micros): void {
+    if (!this.active) return
+    // Drivers' timers have a grain of a millisecond or more: what should have been sent meanwhile is sent together.
+    const gap = SECOND / this.#plan.perSecond
+    for (let burst = 0; burst < MAX_BURST && now >= this.#nextAt && this.#hasWork(now); burst++) {
+      this.#sendOne(now)
+      this.#nextAt = Math.max(this.#nextAt + gap, now - MAX_BURST * gap)
+    }
+    if (!this.#hasWork() && now >= this.#roundAt) this.#nextRound(now)
+  }
+
+  #begin(): void {
+    const { sockets, targets } = this.#plan
+    if (!isList(targets)) this.#order = targets.order(this.#round)
+    if (sockets > 0) this.#host.wantSockets(sockets)
+  }
+
+  #hasWork(now = Infinity): boolean {
+    if (this.#sent >= this.#plan.budget) return false
+    const [first] = this.#queue
+    if (first !== undefined) return first.at <= now
+    return this.#order !== undefined && this.#isFree()
+  }
+
+  /** Whether targets are tried as they come, rather than each by one socket. */
+  #isFree(): boolean {
+    return (
+      this.#plan.method === 'probe' ||
+      (this.#plan.method === 'search' && (this.#plan.sockets === 0 || this.#sockets.size > 0))
+    )
+  }
+
+  #sendOne(now: Micros): void {
+    const { targets, ttl } = this.#plan
+    const queued = this.#queue.shift()
+    this.#sent++
+    if (queued !== undefined) {
+      this.#host.probe(now, queued.via, queued.to, queued.ttl)
+      return
+    }
+    const port = this.#order?.()
+    if (port === undefined || isList(targets)) {
+      this.#order = isList(targets) || this.#plan.method === 'probe' ? undefined : targets.order(this.#round)
+      return
+    }
+    const sockets = [...this.#sockets]
+    const via = sockets[this.#turn++ % Math.max(1, sockets.length)]
+    this.#host.probe(now, via, { address: targets.address, port }, ttl)
+  }
+
+  /** What a new socket sends first. */
+  #aim(now: Micros, via: Carrier): void {
+    const { targets, ttl, again } = this.#plan
+    if (isList(targets)) {
+      for (const to of targets) this.#queue.push({ via, to, ttl, at: now })
+    } else if (this.#plan.method === 'meet') {
+      const port = this.#order?.()
+      if (port === undefined) return
+      const to = { address: targets.address, port }
+      this.#queue.push({ via, to, ttl, at: now })
+      if (again !== undefined) this.#queue.push({ via, to, ttl: undefined, at: now + again })
+      this.#queue.sort((a, b) => a.at - b.at)
+    }
+  }
+
+  #nextRound(now: Micros): void {
+    this.#round++
+    if (this.#round >= this.#plan.rounds || this.#sent >= this.#plan.budget) {
+      this.stop(now, 'exhausted')
+      return
+    }
+    this.#roundAt = now + OPEN_AGAIN
+    if (this.#plan.method === 'open') for (const via of this.#sockets) this.#aim(now, via)
+    else this.#begin()
+  }
+}
+
+/** Datagrams at once after a late timer. */
+const MAX_BURST = 16
+
+function isList(targets: Plan['targets']): targets is readonly SocketAddress[] {
+  return Array.isArray(targets)
+}

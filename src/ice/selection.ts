@@ -1,0 +1,47 @@
+import { MILLISECOND, type Micros } from '../core/machine.ts'
+import { scopeOf } from '../core/scope.ts'
+import type { Pair } from './check-list.ts'
+
+/**
+ * What a path costs, in µs of round trip: a relay costs somebody's bandwidth and counts twice its time and 100 ms more;
+ * a NAT on the way needs keeping alive, so that a path within one network wins when times are the same.
+ */
+export function costOf(pair: Pair): number {
+  const rtt = pair.rtt ?? UNKNOWN_RTT
+  const relays = Number(pair.base.via?.kind === 'relay') + Number(pair.remote.candidate.type === 'relay')
+  if (relays > 0) return 2 * rtt + relays * RELAY
+  const isLocal = pair.base.via === undefined && scopeOf(pair.path.remote.address) !== 'global'
+  return isLocal ? rtt : rtt + OUTSIDE
+}
+
+/** The cheapest of the valid pairs; those in doubt only when there is no other. */
+export function bestOf(pairs: readonly Pair[]): Pair | undefined {
+  let best: Pair | undefined
+  for (const pair of pairs) {
+    if (!pair.isValid) continue
+    if (best === undefined || Number(pair.doubted) - Number(best.doubted) < 0) best = pair
+    else if (pair.doubted === best.doubted && costOf(pair) < costOf(best)) best = pair
+  }
+  return best
+}
+
+/** Is it worth to move? A fifth and 2 ms better: noise in the round trips moves nothing. */
+export function isBetter(pair: Pair, inUse: Pair): boolean {
+  // After a restart the new credentials count (RFC 8445 §9), unless they lead only to a relay as yet.
+  const isNewer = pair.generation.number > inUse.generation.number
+  if (isNewer && (inUse.isRelayed || !pair.isRelayed)) return true
+  return costOf(pair) < 0.8 * costOf(inUse) - MARGIN
+}
+
+/** When an answer is late, and the next check is sent. */
+export function patienceFor(rtt: Micros | undefined): Micros {
+  return Math.min(
+    2000 * MILLISECOND,
+    Math.max(60 * MILLISECOND, 1.5 * (rtt ?? 100 * MILLISECOND) + 20 * MILLISECOND),
+  )
+}
+
+const UNKNOWN_RTT = 500 * MILLISECOND
+const RELAY = 100 * MILLISECOND
+const OUTSIDE = 3 * MILLISECOND
+const MARGIN = 2 * MILLISECOND
