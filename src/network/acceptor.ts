@@ -3,7 +3,8 @@ import type { SocketAddress } from '../core/address.ts'
 import { PeerError, SystemError, type NatworkError } from '../core/errors.ts'
 import type { UtpStream } from '../utp/driver/index.ts'
 import { Access, type Decision } from './access.ts'
-import { serveControl } from './control.ts'
+import { ControlChannel } from './control.ts'
+import type { ControlDesk } from './control-desk.ts'
 import { Scope } from './deadline.ts'
 import { asError, type RefusalCode } from './errors.ts'
 import { handshake } from './handshake.ts'
@@ -20,19 +21,21 @@ import { splice } from './splice.ts'
 /** The listening side: who calls, what for, and whether they may. */
 export class Acceptor {
   readonly #session: Session
+  readonly #desk: ControlDesk
   readonly #access: Access
   readonly #handshakes: Quota<string>
   readonly #pipes: Quota<NodeId>
   readonly #controls: Quota<NodeId>
   #lastReport = 0
 
-  constructor(session: Session) {
+  constructor(session: Session, desk: ControlDesk, helps: boolean) {
     const { identity, services, tickets, limits } = session
     this.#session = session
+    this.#desk = desk
     this.#access = new Access(identity.id, services, tickets)
     this.#handshakes = new Quota(limits.handshakes, limits.handshakesPerAddress)
     this.#pipes = new Quota(limits.pipes, limits.pipesPerPeer)
-    this.#controls = new Quota(limits.controls, limits.controlsPerPeer)
+    this.#controls = new Quota(helps ? limits.helped : limits.controls, limits.controlsPerPeer)
   }
 
   /** Takes over an incoming connection. Never throws: whatever goes wrong ends that connection only. */
@@ -188,8 +191,8 @@ export class Acceptor {
   }
 
   async #control(stream: SecureStream, admitted: () => void): Promise<void> {
-    const { context, timeouts, signal, emit } = this.#session
-    if (!(await this.#knows(stream.peer))) {
+    const { timeouts, context } = this.#session
+    if (!(await this.#desk.admits(stream.peer))) {
       return this.#refuse(stream, undefined, 'ERR_NATWORK_CONTROL_DENIED')
     }
     const release = this.#controls.take(stream.peer)
@@ -197,29 +200,14 @@ export class Acceptor {
     admitted()
     accept(stream)
     stream.once('close', release)
-    destroyWhenIdle(stream, timeouts.idle)
-    try {
-      await serveControl(stream, stream.peer, {
-        announced: async (info) => {
-          const known = await context.getNode(info.id).catch(() => undefined)
-          if (known !== undefined && known.sequence >= info.sequence) return
-          emit('nodeUpdated', info)
-          await context.updateNode(info, signal).catch((error: unknown) => {
-            context.logger.warn('a record was not kept', { node: info.id, error: asError(error).message })
-          })
-        },
-        find: (id) => context.getNode(id).catch(() => undefined),
-      })
-    } catch (error) {
-      stream.destroy(translate(asError(error)))
-      context.logger.debug('control stream broke', { peer: stream.peer, error: asError(error).message })
+    const channel = new ControlChannel(stream, stream.peer, {
+      handler: this.#desk.answer,
+      idle: timeouts.idle,
+    })
+    const error = await channel.closed
+    if (error !== undefined) {
+      context.logger.debug('a control stream broke', { peer: stream.peer, error: error.message })
     }
-  }
-
-  async #knows(peer: NodeId): Promise<boolean> {
-    const { services, context } = this.#session
-    if (services.names(peer)) return true
-    return (await context.getNode(peer).catch(() => undefined)) !== undefined
   }
 
   #refuse(stream: SecureStream, service: string | undefined, code: RefusalCode): Promise<void> {

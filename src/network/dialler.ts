@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { NatworkError, PeerError } from '../core/errors.ts'
-import { find } from './control.ts'
+import type { ControlPool } from './control-pool.ts'
 import { Scope } from './deadline.ts'
 import { asError, hasCode } from './errors.ts'
 import { handshake } from './handshake.ts'
@@ -25,9 +25,12 @@ export interface DialOptions {
 /** The calling side: from a node id to a stream that the peer's service has accepted. */
 export class Dialler {
   readonly #session: Session
+  /** To ask other nodes. */
+  readonly #pool: ControlPool
 
-  constructor(session: Session) {
+  constructor(session: Session, pool: ControlPool) {
     this.#session = session
+    this.#pool = pool
   }
 
   /**
@@ -55,9 +58,9 @@ export class Dialler {
   /**
    * A control stream as `connectToNode`'s `dial` gives it: no help of other nodes, since it is how they are asked.
    */
-  async dialControl(id: NodeId, signal: AbortSignal): Promise<Duplex> {
-    const info = await this.#session.context.getNode(id, signal)
-    const stream = await this.#connect(id, info?.addresses ?? [], signal)
+  async dialControl(id: NodeId, given: readonly SocketAddress[], signal: AbortSignal): Promise<Duplex> {
+    const known = await this.#known(id, given.length > 0, signal)
+    const stream = await this.#connect(id, distinct([...given, ...known]), signal)
     try {
       await ask(stream, { op: 'control', to: id })
       return stream.off('error', ignore)
@@ -164,17 +167,16 @@ export class Dialler {
   }
 
   async #askHelper(helper: NodeId, id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
-    const { context } = this.#session
-    let control: Duplex | undefined
     try {
-      control = await context.connectToNode(helper, () => this.dialControl(helper, signal), signal)
-      return await find(control, id)
+      const { channel, release } = await this.#pool.open(helper, [], signal)
+      try {
+        return await channel.find(id, { signal })
+      } finally {
+        release()
+      }
     } catch (error) {
-      context.logger.debug('a node could not be asked', { helper, error: asError(error).message })
+      this.#session.context.logger.debug('a node could not be asked', { helper, error: asError(error).message })
       throw error
-    } finally {
-      control?.on('error', ignore).end()
-      control?.resume()
     }
   }
 

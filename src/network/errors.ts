@@ -32,6 +32,10 @@ export type NetworkErrorCode =
   | 'ERR_NATWORK_STOPPED'
   /** The UDP or TCP port to listen on is taken or forbidden. */
   | 'ERR_NATWORK_BIND'
+  /** The text names no helper. */
+  | 'ERR_NATWORK_HELPER'
+  /** A signal that came too late or twice, or whose sender's clock is far from ours. */
+  | 'ERR_NATWORK_SIGNAL'
   /** The text is no ticket, was altered, or its terms cannot be. */
   | 'ERR_NATWORK_TICKET'
   | RefusalCode
@@ -56,6 +60,8 @@ export const refusalCodes = [
   'ERR_NATWORK_BUSY',
   /** The node does not speak with nodes it does not know. */
   'ERR_NATWORK_CONTROL_DENIED',
+  /** The node that a signal is for does not hang on this helper, nor on one that it knows. */
+  'ERR_NATWORK_NOT_ATTACHED',
   /** The request was meant for another node. */
   'ERR_NATWORK_IDENTITY',
   /** The request was not understood. */

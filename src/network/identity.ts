@@ -11,6 +11,7 @@ import { SystemError, UsageError } from '../core/errors.ts'
 import { createCertificate } from './certificate.ts'
 import { errno } from './errors.ts'
 import { nodeIdOf, type NodeId } from './node-id.ts'
+import { deriveSealKey, type SealKey } from './seal-key.ts'
 
 /** What a node proves itself with. The certificate only carries the key through TLS: it is made anew at each start. */
 export interface Identity {
@@ -20,6 +21,8 @@ export interface Identity {
   readonly publicKey: Buffer
   /** PEM, self-signed. */
   readonly certificate: string
+  /** Derived from the private key. */
+  readonly sealKey: SealKey
 }
 
 /** @throws {UsageError} `ERR_NATWORK_KEY` when the key is not a private Ed25519 key. */
@@ -31,6 +34,7 @@ export async function createIdentity(privateKey: KeyObject): Promise<Identity> {
     privateKey,
     publicKey: publicKey.export({ type: 'spki', format: 'der' }),
     certificate: await createCertificate(privateKey),
+    sealKey: deriveSealKey(privateKey),
   }
 }
 

@@ -1,8 +1,14 @@
 import { createPublicKey, sign, verify, type KeyObject } from 'node:crypto'
-import { isIP } from 'node:net'
 import { z } from 'zod'
 import { formatAddress, type SocketAddress } from '../core/address.ts'
 import { PeerError } from '../core/errors.ts'
+import {
+  addressSchema,
+  formatHelper,
+  helperSchema,
+  maxRecordHelpers,
+  type HelperReference,
+} from './helper-reference.ts'
 import type { Identity } from './identity.ts'
 import { isNodeId, nodeIdOfSpki, type NodeId } from './node-id.ts'
 
@@ -20,6 +26,12 @@ export interface NodeInfo {
   readonly sequence: number
   /** Unix time in seconds after which the addresses are only a guess. */
   readonly expires: number
+  /** X25519, 32 bytes, base64: signals for this node are sealed with it. In records of version 2, as all that follows. */
+  readonly sealKey?: string
+  /** Nodes through which this one hears signals, at most 4: the way to a node that no address leads to. */
+  readonly helpers?: readonly HelperReference[]
+  /** It forwards signals for others. */
+  readonly helps?: boolean
   /** Ed25519 over {@link canonical}, base64. */
   readonly signature: string
 }
@@ -30,6 +42,10 @@ export interface NodeInfoFields {
   readonly addresses: readonly SocketAddress[]
   readonly sequence: number
   readonly expires: number
+  /** None by default. */
+  readonly helpers?: readonly HelperReference[]
+  /** False by default. */
+  readonly helps?: boolean
 }
 
 export function signNodeInfo(identity: Identity, fields: NodeInfoFields): NodeInfo {
@@ -39,6 +55,9 @@ export function signNodeInfo(identity: Identity, fields: NodeInfoFields): NodeIn
     addresses: fields.addresses.slice(0, maxAddresses),
     sequence: fields.sequence,
     expires: fields.expires,
+    sealKey: identity.sealKey.publicKey.toString('base64'),
+    helpers: (fields.helpers ?? []).slice(0, maxRecordHelpers),
+    helps: fields.helps ?? false,
   }
   return { ...unsigned, signature: sign(null, canonical(unsigned), identity.privateKey).toString('base64') }
 }
@@ -63,30 +82,32 @@ export function verifyNodeInfo(record: unknown): NodeInfo {
   return info
 }
 
-const schema = z.strictObject({
+const version1 = z.strictObject({
   id: z.string().max(64).refine(isNodeId, 'not a node id'),
   publicKey: z.base64().max(128),
-  addresses: z
-    .array(
-      z.strictObject({
-        address: z
-          .string()
-          .max(45)
-          .refine((text) => isIP(text) !== 0 && !text.includes('%'), 'not an IP address'),
-        port: z.int().min(1).max(65535),
-      }),
-    )
-    .max(maxAddresses),
+  addresses: z.array(addressSchema).max(maxAddresses),
   sequence: z.int().min(0),
   expires: z.int().min(0),
   signature: z.base64().max(128),
 })
 
+const version2 = version1.extend({
+  sealKey: z.base64().length(44),
+  helpers: z.array(helperSchema).max(maxRecordHelpers),
+  helps: z.boolean(),
+})
+
+// The newer fields come together or not at all: what is signed is never a matter of taste.
+const schema = z.union([version2, version1])
+
 // One text per record, whatever order or spacing a JSON carrier gave it.
 function canonical(info: Omit<NodeInfo, 'signature'>): Buffer {
-  const { id, publicKey, addresses, sequence, expires } = info
+  const { id, publicKey, addresses, sequence, expires, sealKey, helpers, helps } = info
+  const common = [id, publicKey, addresses.map(formatAddress), sequence, expires]
   return Buffer.from(
-    `natwork node record 1\n${JSON.stringify([id, publicKey, addresses.map(formatAddress), sequence, expires])}`,
+    sealKey === undefined
+      ? `natwork node record 1\n${JSON.stringify(common)}`
+      : `natwork node record 2\n${JSON.stringify([...common, sealKey, helpers?.map(formatHelper), helps])}`,
   )
 }
 

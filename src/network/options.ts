@@ -20,6 +20,16 @@ export interface NetworkOptions {
    * check each other. Up to 4 are asked, every 25 s or sooner.
    */
   readonly stun?: readonly string[]
+  /**
+   * Helpers, as `ID@HOST:PORT`: nodes that others can reach, and through which this one hears of those who want to connect.
+   * They answer STUN too. This node hangs on up to 3 of them, and of those in the directory that say they help.
+   */
+  readonly helpers?: readonly string[]
+  /**
+   * Helps others: forwards sealed signals for whoever asks, known or not, within limits. For nodes that everybody can
+   * reach; false by default, since it costs traffic and tells who speaks with whom.
+   */
+  readonly help?: boolean
   /** In place of the service that `stun` sets up. */
   readonly traversal?: TraversalService
   /** Buffers, limits and time-outs of the uTP connections below. */
@@ -41,6 +51,8 @@ export interface NetworkLimits {
   /** Control streams and pings by peers at a time: 64 in total, 8 of them per peer. */
   readonly controls: number
   readonly controlsPerPeer: number
+  /** Control streams at a time while this node helps others, instead of `controls`: 4,096. */
+  readonly helped: number
 }
 
 /** Milliseconds. */
@@ -55,6 +67,8 @@ export interface NetworkTimeouts {
   readonly service: number
   /** For a peer's control stream or ping to say something: 60,000. */
   readonly idle: number
+  /** Between two questions whether a silent helper is there: 15,000. A lost one is noticed within twice that. */
+  readonly keepAlive: number
   /** For a refusal to arrive: 5,000. */
   readonly linger: number
 }
@@ -66,6 +80,7 @@ export const defaultLimits: NetworkLimits = {
   handshakesPerAddress: 256,
   controls: 64,
   controlsPerPeer: 8,
+  helped: 4_096,
 }
 
 export const defaultTimeouts: NetworkTimeouts = {
@@ -74,5 +89,6 @@ export const defaultTimeouts: NetworkTimeouts = {
   callback: 5_000,
   service: 10_000,
   idle: 60_000,
+  keepAlive: 15_000,
   linger: 5_000,
 }

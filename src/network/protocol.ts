@@ -40,9 +40,9 @@ export const replySchema = z.discriminatedUnion('ok', [
   z.object({ ok: z.literal(false), code: z.enum(refusalCodes) }),
 ])
 
-export function writeMessage(stream: Duplex, message: object): void {
+export function writeMessage(stream: Duplex, message: object, limit = maxMessage): void {
   const json = Buffer.from(JSON.stringify(message))
-  if (json.length > maxMessage) throw new RangeError(`a message of ${json.length} bytes`)
+  if (json.length > limit) throw new RangeError(`a message of ${json.length} bytes`)
   const head = Buffer.allocUnsafe(2)
   head.writeUInt16BE(json.length)
   stream.write(Buffer.concat([head, json]))
@@ -54,11 +54,15 @@ export function writeMessage(stream: Duplex, message: object): void {
  * @returns undefined when the stream ended in good order before the first byte of a message.
  * @throws {PeerError} `ERR_NATWORK_PROTOCOL` for anything that is not such a message; the stream's own error if it broke.
  */
-export async function readMessage<T>(stream: Duplex, schema: z.ZodType<T>): Promise<T | undefined> {
+export async function readMessage<T>(
+  stream: Duplex,
+  schema: z.ZodType<T>,
+  limit = maxMessage,
+): Promise<T | undefined> {
   const head = await readExactly(stream, 2)
   if (head === undefined) return undefined
   const length = head.readUInt16BE()
-  if (length === 0 || length > maxMessage) throw malformed(`a message of ${length} bytes`)
+  if (length === 0 || length > limit) throw malformed(`a message of ${length} bytes`)
   const body = await readExactly(stream, length)
   if (body === undefined) throw malformed('half a message')
   const parsed = schema.safeParse(parseJson(body))

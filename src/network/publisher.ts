@@ -1,22 +1,22 @@
-import type { Duplex } from 'node:stream'
-import type { SocketAddress } from '../core/address.ts'
-import { announce } from './control.ts'
-import type { Dialler } from './dialler.ts'
+import type { ControlPool } from './control-pool.ts'
 import { asError } from './errors.ts'
 import type { NodeId } from './node-id.ts'
-import { signNodeInfo, type NodeInfo } from './node-info.ts'
+import { signNodeInfo, type NodeInfo, type NodeInfoFields } from './node-info.ts'
 import type { Session } from './session.ts'
 
 /** A record's addresses are believed for a day, and said again every few hours. Seconds, milliseconds. */
 const recordLifetime = 24 * 3_600
 const publishInterval = 6 * 3_600_000
 
+/** What the record says besides who and when. */
+export type PublishedFields = Pick<NodeInfoFields, 'addresses' | 'helpers' | 'helps'>
+
 /** Keeps this node's own record, and tells it to the directory and to the nodes that are known. In the background. */
 export class Publisher {
   record: NodeInfo
   readonly #session: Session
-  readonly #dialler: Dialler
-  readonly #addresses: () => readonly SocketAddress[]
+  readonly #pool: ControlPool
+  readonly #fields: () => PublishedFields
   readonly #timer: NodeJS.Timeout
   #publishing: Promise<void>
   /** A publication waits for the one under way: it will take the newest record. */
@@ -24,13 +24,13 @@ export class Publisher {
 
   constructor(
     session: Session,
-    dialler: Dialler,
+    pool: ControlPool,
     lastSequence: number,
-    addresses: () => readonly SocketAddress[],
+    fields: () => PublishedFields,
   ) {
     this.#session = session
-    this.#dialler = dialler
-    this.#addresses = addresses
+    this.#pool = pool
+    this.#fields = fields
     this.record = this.#sign(lastSequence)
     this.#publishing = this.#publish()
     this.#timer = setInterval(() => {
@@ -38,9 +38,10 @@ export class Publisher {
     }, publishInterval)
   }
 
-  /** The addresses have changed: signs anew and tells everybody. */
+  /** The addresses or the helpers have changed: signs anew and tells everybody. */
   refresh(): void {
     this.record = this.#sign(this.record.sequence)
+    this.#pool.refresh()
     if (this.#isQueued) return
     this.#isQueued = true
     this.#publishing = this.#publishing.then(() => {
@@ -58,7 +59,7 @@ export class Publisher {
   #sign(lastSequence: number): NodeInfo {
     const now = Date.now()
     return signNodeInfo(this.#session.identity, {
-      addresses: this.#addresses(),
+      ...this.#fields(),
       sequence: Math.max(lastSequence + 1, now),
       expires: Math.floor(now / 1_000) + recordLifetime,
     })
@@ -82,15 +83,15 @@ export class Publisher {
 
   async #tell(id: NodeId): Promise<void> {
     const { context, signal } = this.#session
-    let control: Duplex | undefined
     try {
-      control = await context.connectToNode(id, () => this.#dialler.dialControl(id, signal), signal)
-      await announce(control, this.record)
+      const { channel, release } = await this.#pool.open(id, [], signal)
+      try {
+        await channel.announce(this.record, { signal })
+      } finally {
+        release()
+      }
     } catch (error) {
       context.logger.debug('a node could not be told', { node: id, error: asError(error).message })
-    } finally {
-      control?.on('error', () => undefined).end()
-      control?.resume()
     }
   }
 }

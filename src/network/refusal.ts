@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import { PeerError } from '../core/errors.ts'
 import type { RefusalCode } from './errors.ts'
 import type { NodeId } from './node-id.ts'
@@ -29,7 +30,7 @@ export async function refuse(stream: SecureStream, code: RefusalCode, linger: nu
   await closed(stream, linger)
 }
 
-export async function closed(stream: SecureStream, linger: number): Promise<void> {
+export async function closed(stream: Duplex, linger: number): Promise<void> {
   if (stream.closed) return
   await new Promise<void>((resolve) => {
     const timer = setTimeout(() => stream.destroy(), linger)
@@ -41,8 +42,13 @@ export async function closed(stream: SecureStream, linger: number): Promise<void
   })
 }
 
-function explain(code: RefusalCode, peer: NodeId, request: Request): string {
-  const service = request.op === 'pipe' ? `"${request.service}"` : 'this'
+/** What a code means, for people; `request` is what was refused. */
+export function explain(
+  code: RefusalCode,
+  peer: NodeId,
+  request: { readonly op: string; readonly service?: string; readonly to?: NodeId },
+): string {
+  const service = request.service === undefined ? 'this' : `"${request.service}"`
   switch (code) {
     case 'ERR_NATWORK_SERVICE_UNKNOWN':
       return `${peer} offers no service ${service}`
@@ -62,8 +68,10 @@ function explain(code: RefusalCode, peer: NodeId, request: Request): string {
       return `${peer} carries as many connections as it is willing to: try again later`
     case 'ERR_NATWORK_CONTROL_DENIED':
       return `${peer} does not know this node`
+    case 'ERR_NATWORK_NOT_ATTACHED':
+      return `${peer} has no way to ${request.to ?? 'that node'}`
     case 'ERR_NATWORK_IDENTITY':
-      return `${peer} was asked for as ${request.to}`
+      return `${peer} was asked for as ${request.to ?? 'another node'}`
     case 'ERR_NATWORK_PROTOCOL':
       return `${peer} did not understand the request: update natwork on both machines`
   }

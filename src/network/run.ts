@@ -3,12 +3,15 @@ import { UsageError } from '../core/errors.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
+import { ControlDesk } from './control-desk.ts'
+import { ControlPool } from './control-pool.ts'
 import type { NetworkContext } from './context.ts'
 import { unlessAborted } from './deadline.ts'
 import { Dialler } from './dialler.ts'
 import { asError } from './errors.ts'
 import type { Forward } from './forward.ts'
 import { GuardedContext } from './guarded-context.ts'
+import { parseHelper } from './helper-reference.ts'
 import { createIdentity } from './identity.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
@@ -78,7 +81,13 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const session: Session = {
       ...{ identity, context, utp, pipes, services, tickets, limits, timeouts, signal, emit },
     }
-    const acceptor = new Acceptor(session)
+    const exchange =
+      options.help === true ? new Exchange({ neighbours: () => helpers.channels }) : undefined
+    const desk = new ControlDesk(session, {
+      onSignal: (body, channel) => signaller.receive(body, channel),
+      ...(exchange && { exchange }),
+    })
+    const acceptor = new Acceptor(session, desk, exchange !== undefined)
     toClose.push(() => utp.stop())
     await utp.start({ signal })
     signal.throwIfAborted()
@@ -91,12 +100,27 @@ export async function openRun(given: RunOptions): Promise<Run> {
     toClose.push(() => traversal.stop())
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
 
-    const dialler = new Dialler(session)
+    const pool = new ControlPool(session, {
+      dial: (id, given, ended) => dialler.dialControl(id, given, ended),
+      handler: desk.answer,
+      record: () => published.record,
+    })
+    toClose.push(() => pool.stop())
+    const dialler = new Dialler(session, pool)
+    const helpers = new Helpers(session, pool, configured, onChange)
     const addresses = (): SocketAddress[] =>
       withPublic(traversal.publicAddress, reachableAddresses(utp.address))
-    publisher = new Publisher(session, dialler, last.sequence, addresses)
-    const published = publisher
-    toClose.push(() => published.stop())
+    const published = new Publisher(session, pool, last.sequence, () => ({
+      addresses: addresses(),
+      helpers: helpers.references,
+      helps: exchange !== undefined,
+    }))
+    publisher = published
+    toClose.push(
+      () => published.stop(),
+      () => helpers.stop(),
+    )
+    await unlessAborted(helpers.start(HELPER_PATIENCE), signal)
     logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })
     return {
       session,

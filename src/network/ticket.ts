@@ -2,6 +2,7 @@ import { createPublicKey, randomBytes, sign, verify, type KeyObject } from 'node
 import { base58btc } from 'multiformats/bases/base58'
 import { formatAddress, parseAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import { formatHelper, parseHelperReference, type HelperReference } from './helper-reference.ts'
 import type { Identity } from './identity.ts'
 import { nodeIdOf, type NodeId } from './node-id.ts'
 import { maxAddresses } from './node-info.ts'
@@ -15,6 +16,8 @@ export interface Ticket {
   readonly id: NodeId
   /** Where that node was when it made the ticket; newer records are tried too. */
   readonly addresses: readonly SocketAddress[]
+  /** Nodes through which it heard signals then, at most 2: the way to a node behind a NAT. */
+  readonly helpers: readonly HelperReference[]
   readonly service: string
   /** Unix time, seconds. */
   readonly expires: number
@@ -25,9 +28,12 @@ export interface Ticket {
 }
 
 export const maxTicketUses = 1_000
-export const maxTicketLength = 1_024
+export const maxTicketLength = 2_048
+/** Each makes the text about 100 characters longer. */
+export const maxTicketHelpers = 2
 
-export type TicketTerms = Pick<Ticket, 'addresses' | 'service' | 'expires' | 'uses'>
+export type TicketTerms = Pick<Ticket, 'addresses' | 'service' | 'expires' | 'uses'> &
+  Partial<Pick<Ticket, 'helpers'>>
 
 const prefix = 'natwork1'
 const domain = Buffer.from('natwork ticket 1\n')
@@ -40,13 +46,15 @@ const signatureLength = 64
 /**
  * Layout after the prefix, base58btc (no characters that look alike, and a double click selects all of it):
  *
- *     key 32 | ticket id 10 | expires 6 | uses 2 | service length 1, service | addresses as text, spaces between | signature 64
+ *     key 32 | ticket id 10 | expires 6 | uses 2 | service length 1, service | addresses, then helpers as
+ *     ID@address, all as text with spaces between | signature 64
  *
  * The signature covers everything before it: its holder can see that no word was altered, and since nobody can make one
  * without the key, it is the capability too.
  */
 export function signTicket(identity: Identity, terms: TicketTerms): Ticket {
   const ticketId = randomBytes(ticketIdLength)
+  const helpers = (terms.helpers ?? []).slice(0, maxTicketHelpers)
   const numbers = Buffer.alloc(8)
   numbers.writeUIntBE(terms.expires, 0, 6)
   numbers.writeUInt16BE(terms.uses, 6)
@@ -57,11 +65,11 @@ export function signTicket(identity: Identity, terms: TicketTerms): Ticket {
     numbers,
     Buffer.of(service.length),
     service,
-    Buffer.from(terms.addresses.map(formatAddress).join(' ')),
+    Buffer.from([...terms.addresses.map(formatAddress), ...helpers.map(formatHelper)].join(' ')),
   ])
   const signature = sign(null, Buffer.concat([domain, body]), identity.privateKey)
   const text = prefix + base58btc.baseEncode(Buffer.concat([body, signature]))
-  return { ...terms, ticketId: ticketId.toString('hex'), id: identity.id, text }
+  return { ...terms, helpers, ticketId: ticketId.toString('hex'), id: identity.id, text }
 }
 
 /**
@@ -101,12 +109,12 @@ function parseBytes(bytes: Buffer): Omit<Ticket, 'text'> {
   const serviceEnd = at + (body[at - 1] ?? 0)
   const service = body.toString('utf8', at, serviceEnd)
   const uses = body.readUInt16BE(at - 3)
-  const addresses = readAddresses(body.toString('latin1', serviceEnd))
-  if (!isServiceName(service) || addresses === undefined || uses === 0) throw wrong('its terms make no sense')
+  const places = readPlaces(body.toString('latin1', serviceEnd))
+  if (!isServiceName(service) || places === undefined || uses === 0) throw wrong('its terms make no sense')
   return {
     ticketId: body.toString('hex', keyLength, keyLength + ticketIdLength),
     id: nodeIdOf(key),
-    addresses,
+    ...places,
     service,
     expires: body.readUIntBE(at - 9, 6),
     uses,
@@ -119,11 +127,13 @@ function readKey(body: Buffer): KeyObject | undefined {
   return createPublicKey({ key: spki, format: 'der', type: 'spki' })
 }
 
-function readAddresses(text: string): SocketAddress[] | undefined {
+function readPlaces(text: string): Pick<Ticket, 'addresses' | 'helpers'> | undefined {
   const parts = text === '' ? [] : text.split(' ')
-  if (parts.length > maxAddresses) return undefined
+  const helpers = parts.filter((part) => part.includes('@'))
+  const addresses = parts.filter((part) => !part.includes('@'))
+  if (addresses.length > maxAddresses || helpers.length > maxTicketHelpers) return undefined
   try {
-    return parts.map(parseAddress)
+    return { addresses: addresses.map(parseAddress), helpers: helpers.map(parseHelperReference) }
   } catch {
     return undefined
   }
