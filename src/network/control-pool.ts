@@ -111,11 +111,7 @@ export class ControlPool {
     const ended = new AbortController()
     const either = AbortSignal.any([signal, ended.signal])
     const connect = async (): Promise<ControlChannel> => {
-      const stream = await context.connectToNode(
-        id,
-        () => this.#options.dial(id, addresses, either),
-        either,
-      )
+      const stream = await context.connectToNode(id, () => this.#options.dial(id, addresses, either), either)
       if (stream instanceof SecureStream) entry.address = stream.remote
       const channel = new ControlChannel(stream, id, {
         handler: this.#options.handler,
@@ -156,7 +152,7 @@ export interface Lease {
   readonly channel: ControlChannel
   /** Where the node answered; undefined when the caller's own transport carries the stream. */
   readonly address: SocketAddress | undefined
-  release(): void
+  readonly release: () => void
 }
 
 /** Milliseconds that a stream outlives its last holder: the next one follows soon, or never. */

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { z } from 'zod'
 import { PeerError } from '../core/errors.ts'
@@ -98,6 +99,7 @@ export class ControlChannel {
     this.#stream = stream
     this.peer = peer
     this.#options = options
+    setMaxListeners(0, this.#ended.signal) // One for each open question.
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve))
     stream.on('error', (error) => this.#end(error))
     stream.on('close', () => this.#end(undefined))
@@ -125,7 +127,8 @@ export class ControlChannel {
     const { info } = await this.ask({ type: 'find', id }, options)
     if (info === undefined) return undefined
     const verified = verifyNodeInfo(info)
-    if (verified.id !== id) throw new PeerError('ERR_NATWORK_NODE_INFO', `asked for ${id}, got ${verified.id}`)
+    if (verified.id !== id)
+      throw new PeerError('ERR_NATWORK_NODE_INFO', `asked for ${id}, got ${verified.id}`)
     return verified
   }
 

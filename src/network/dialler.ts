@@ -175,7 +175,10 @@ export class Dialler {
         release()
       }
     } catch (error) {
-      this.#session.context.logger.debug('a node could not be asked', { helper, error: asError(error).message })
+      this.#session.context.logger.debug('a node could not be asked', {
+        helper,
+        error: asError(error).message,
+      })
       throw error
     }
   }

@@ -20,6 +20,7 @@ import { MemoryRecords } from './records.ts'
 import { openRun, type Run } from './run.ts'
 import type { SecureStream } from './secure-stream.ts'
 import { Services } from './services.ts'
+import type { HelperStatus } from './signalling/helpers.ts'
 import { Pipes, type NetworkEvents } from './session.ts'
 import { maxTicketUses, parseTicket, signTicket, type Ticket } from './ticket.ts'
 import { TicketStore, type TicketRecord } from './ticket-store.ts'
@@ -153,6 +154,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.#current().session.utp.endpoint.driver
   }
 
+  /** The helpers through which others can signal to this node now. The event `helpers` says when that changes. */
+  get helpers(): readonly HelperStatus[] {
+    return this.#current().meeting.helpers.status
+  }
+
   /** Every UDP address where others may reach this node, most promising first. */
   addresses(): SocketAddress[] {
     return this.#current().addresses()
@@ -168,7 +174,7 @@ export class Network extends EventEmitter<NetworkEvents> {
    */
   async connect(id: NodeId, options: ConnectOptions): Promise<SecureStream> {
     const { service } = options
-    const { dialler } = this.#current()
+    const { dialler } = this.#current().meeting
     const ticket = options.ticket === undefined ? undefined : ticketFor(id, service, options.ticket)
     const pipe = this.#pipes.create({
       direction: 'out',
@@ -205,7 +211,7 @@ export class Network extends EventEmitter<NetworkEvents> {
 
   /** Connects to a node without using a service of it. Errors as {@link connect}. */
   async ping(id: NodeId, options: Omit<ConnectOptions, 'service'> = {}): Promise<Pinger> {
-    const { dialler } = this.#current()
+    const { dialler } = this.#current().meeting
     const fromTicket = options.ticket === undefined ? [] : parseTicket(options.ticket).addresses
     const addresses = [...(options.addresses ?? []), ...fromTicket]
     const stream = await dialler.dial(
@@ -223,7 +229,7 @@ export class Network extends EventEmitter<NetworkEvents> {
    * @throws {UsageError} `ERR_NATWORK_TICKET`, `ERR_NATWORK_SERVICE`; the ticket store's own errors.
    */
   async createTicket(options: TicketOptions): Promise<Ticket> {
-    const { session, addresses } = this.#current()
+    const { session, addresses, meeting } = this.#current()
     const { service, uses = 1 } = options
     const now = Date.now()
     const expires = Math.floor((options.expires?.getTime() ?? now + 24 * 3_600_000) / 1_000)
@@ -236,7 +242,8 @@ export class Network extends EventEmitter<NetworkEvents> {
     if (!(expires * 1_000 > now)) {
       throw new UsageError('ERR_NATWORK_TICKET', 'a ticket must expire in the future')
     }
-    const ticket = signTicket(session.identity, { service, uses, expires, addresses: addresses() })
+    const { references: helpers } = meeting.helpers
+    const ticket = signTicket(session.identity, { service, uses, expires, addresses: addresses(), helpers })
     await this.#tickets.add(ticket, now / 1_000)
     return ticket
   }

@@ -13,34 +13,42 @@ export type PublishedFields = Pick<NodeInfoFields, 'addresses' | 'helpers' | 'he
 
 /** Keeps this node's own record, and tells it to the directory and to the nodes that are known. In the background. */
 export class Publisher {
-  record: NodeInfo
+  #record: NodeInfo | undefined
+  #lastSequence: number
   readonly #session: Session
   readonly #pool: ControlPool
   readonly #fields: () => PublishedFields
-  readonly #timer: NodeJS.Timeout
-  #publishing: Promise<void>
+  #timer: NodeJS.Timeout | undefined
+  #publishing: Promise<void> = Promise.resolve()
   /** A publication waits for the one under way: it will take the newest record. */
   #isQueued = false
 
-  constructor(
-    session: Session,
-    pool: ControlPool,
-    lastSequence: number,
-    fields: () => PublishedFields,
-  ) {
+  constructor(session: Session, pool: ControlPool, lastSequence: number, fields: () => PublishedFields) {
     this.#session = session
     this.#pool = pool
     this.#fields = fields
-    this.record = this.#sign(lastSequence)
-    this.#publishing = this.#publish()
-    this.#timer = setInterval(() => {
-      this.refresh()
-    }, publishInterval)
+    this.#lastSequence = lastSequence
+  }
+
+  /** Signs the first record, and tells it. */
+  start(): void {
+    this.#timer = setInterval(() => this.refresh(), publishInterval)
+    this.refresh()
+  }
+
+  get started(): boolean {
+    return this.#record !== undefined
+  }
+
+  /** The newest one. */
+  get record(): NodeInfo {
+    this.#record ??= this.#sign()
+    return this.#record
   }
 
   /** The addresses or the helpers have changed: signs anew and tells everybody. */
   refresh(): void {
-    this.record = this.#sign(this.record.sequence)
+    this.#record = this.#sign()
     this.#pool.refresh()
     if (this.#isQueued) return
     this.#isQueued = true
@@ -56,11 +64,12 @@ export class Publisher {
   }
 
   // The time is the sequence, so that a node which has lost its last record still exceeds it.
-  #sign(lastSequence: number): NodeInfo {
+  #sign(): NodeInfo {
     const now = Date.now()
+    this.#lastSequence = Math.max(this.#lastSequence + 1, now)
     return signNodeInfo(this.#session.identity, {
       ...this.#fields(),
-      sequence: Math.max(lastSequence + 1, now),
+      sequence: this.#lastSequence,
       expires: Math.floor(now / 1_000) + recordLifetime,
     })
   }

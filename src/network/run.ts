@@ -3,21 +3,19 @@ import { UsageError } from '../core/errors.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
-import { ControlDesk } from './control-desk.ts'
-import { ControlPool } from './control-pool.ts'
 import type { NetworkContext } from './context.ts'
 import { unlessAborted } from './deadline.ts'
-import { Dialler } from './dialler.ts'
 import { asError } from './errors.ts'
 import type { Forward } from './forward.ts'
 import { GuardedContext } from './guarded-context.ts'
-import { parseHelper } from './helper-reference.ts'
+import { parseHelper, type ConfiguredHelper } from './helper-reference.ts'
 import { createIdentity } from './identity.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
 import { Publisher } from './publisher.ts'
+import { Rendezvous } from './rendezvous.ts'
 import type { Services } from './services.ts'
 import type { Pipes, Session } from './session.ts'
 import { StunTraversal } from './stun-traversal.ts'
@@ -39,7 +37,7 @@ interface RunOptions {
 /** A network between start and stop. */
 export interface Run {
   readonly session: Session
-  readonly dialler: Dialler
+  readonly meeting: Rendezvous
   readonly forwards: Set<Forward>
   /** This node's own record. */
   readonly self: NodeInfo
@@ -53,9 +51,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
   const { options, limits, timeouts, services, tickets, pipes, signal, emit } = given
   const context = new GuardedContext(given.context, timeouts.callback)
   const { logger } = context
+  const configured = (options.helpers ?? []).map(parseHelper)
   const toClose: (() => Promise<void>)[] = []
-  // Until there is a record, nothing has to be brought up to date.
-  let publisher: Publisher | undefined
   const close = async (): Promise<void> => {
     for (const part of toClose.splice(0).reverse()) {
       await part().catch((error: unknown) => {
@@ -81,56 +78,54 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const session: Session = {
       ...{ identity, context, utp, pipes, services, tickets, limits, timeouts, signal, emit },
     }
-    const exchange =
-      options.help === true ? new Exchange({ neighbours: () => helpers.channels }) : undefined
-    const desk = new ControlDesk(session, {
-      onSignal: (body, channel) => signaller.receive(body, channel),
-      ...(exchange && { exchange }),
+    const meeting: Rendezvous = new Rendezvous(session, {
+      helpers: configured,
+      help: options.help === true,
+      record: () => publisher.record,
+      onHelpers: () => {
+        publisher.refresh()
+        emit('helpers', meeting.helpers.status)
+      },
     })
-    const acceptor = new Acceptor(session, desk, exchange !== undefined)
+    const acceptor = new Acceptor(session, meeting.desk, options.help === true)
+    const addresses = (): SocketAddress[] =>
+      withPublic(traversal.publicAddress, reachableAddresses(utp.address))
+    const publisher: Publisher = new Publisher(session, meeting.pool, last.sequence, () => ({
+      addresses: addresses(),
+      helpers: meeting.helpers.references,
+      helps: options.help === true,
+    }))
+    const traversal =
+      options.traversal ?? new StunTraversal([...(options.stun ?? []), ...configured.map(stunUri)], logger)
+
     toClose.push(() => utp.stop())
     await utp.start({ signal })
     signal.throwIfAborted()
 
-    const traversal = options.traversal ?? new StunTraversal(options.stun ?? [], logger)
-    const onChange = (): void => {
-      publisher?.refresh()
-      if (publisher !== undefined) emit('publicAddress', traversal.publicAddress)
-    }
     toClose.push(() => traversal.stop())
+    const onChange = (): void => {
+      if (!publisher.started) return
+      publisher.refresh()
+      emit('publicAddress', traversal.publicAddress)
+    }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
 
-    const pool = new ControlPool(session, {
-      dial: (id, given, ended) => dialler.dialControl(id, given, ended),
-      handler: desk.answer,
-      record: () => published.record,
-    })
-    toClose.push(() => pool.stop())
-    const dialler = new Dialler(session, pool)
-    const helpers = new Helpers(session, pool, configured, onChange)
-    const addresses = (): SocketAddress[] =>
-      withPublic(traversal.publicAddress, reachableAddresses(utp.address))
-    const published = new Publisher(session, pool, last.sequence, () => ({
-      addresses: addresses(),
-      helpers: helpers.references,
-      helps: exchange !== undefined,
-    }))
-    publisher = published
     toClose.push(
-      () => published.stop(),
-      () => helpers.stop(),
+      () => meeting.stop(),
+      () => publisher.stop(),
     )
-    await unlessAborted(helpers.start(HELPER_PATIENCE), signal)
+    publisher.start()
+    await unlessAborted(meeting.start(), signal)
     logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })
     return {
       session,
-      dialler,
+      meeting,
       forwards,
       addresses,
       publicAddress: () => traversal.publicAddress,
       close,
       get self() {
-        return published.record
+        return publisher.record
       },
     }
   } catch (error) {
@@ -143,6 +138,11 @@ export async function openRun(given: RunOptions): Promise<Run> {
 function withPublic(seen: PublicAddress, own: SocketAddress[]): SocketAddress[] {
   if (!seen.known) return own
   return [seen.address, ...own.filter((one) => !sameAddress(one, seen.address))].slice(0, maxAddresses)
+}
+
+/** Every node answers Binding requests on its port. */
+function stunUri({ host, port }: ConfiguredHelper): string {
+  return `stun:${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
 async function closePipes(pipes: Pipes, forwards: Set<Forward>): Promise<void> {

@@ -9,6 +9,7 @@ import type { NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkTimeouts } from './options.ts'
 import { Pipe } from './pipe.ts'
 import type { Services } from './services.ts'
+import type { HelperStatus } from './signalling/helpers.ts'
 import type { TicketStore } from './ticket-store.ts'
 
 /** A request that this node answered with no, or could not even read. */
@@ -29,6 +30,8 @@ export interface NetworkEvents {
   refused: [refusal: Refusal]
   /** What is known of this node's public address has changed; its record is told to others anew. */
   publicAddress: [seen: PublicAddress]
+  /** The helpers on which this node hangs have changed. */
+  helpers: [helpers: readonly HelperStatus[]]
   /** A newer record of a node was learned. */
   nodeUpdated: [info: NodeInfo]
 }

@@ -88,18 +88,23 @@ export class Exchange {
    */
   async forward(channel: ControlChannel, to: NodeId, body: string, onBehalf?: NodeId): Promise<void> {
     const from = onBehalf ?? channel.peer
-    const now = this.#now()
+    this.admit(channel.peer, to)
     if (onBehalf !== undefined) this.#learn(onBehalf, channel)
-    if (!this.#senders.take(channel.peer, now)) throw busy('this node sends too many signals')
     const attached = this.#attached.get(to)
     if (attached !== undefined) {
-      if (!this.#targets.take(to, now)) throw busy(`${to} gets too many signals`)
       this.#deliver(attached.channel, body)
       return
     }
     // One hop between helpers is enough for any two nodes, and no signal can go in circles.
     if (onBehalf !== undefined) throw notAttached(to)
     await this.#forwardFurther(from, to, body)
+  }
+
+  /** Counts one signal against the budgets. @throws {RefusedError} `ERR_NATWORK_BUSY` */
+  admit(from: NodeId, to: NodeId): void {
+    const now = this.#now()
+    if (!this.#senders.take(from, now)) throw busy('this node sends too many signals')
+    if (!this.#targets.take(to, now)) throw busy(`${to} gets too many signals`)
   }
 
   #deliver(channel: ControlChannel, body: string): void {

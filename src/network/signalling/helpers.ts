@@ -98,7 +98,7 @@ export class Helpers {
   }
 
   /** One of the places for a helper: fills it, waits until it is free again. */
-  async #slot(onFirst: () => void): Promise<void> {
+  async #slot(onNews: () => void): Promise<void> {
     const { signal } = this.#ended
     while (!signal.aborted) {
       const candidate = await this.#next()
@@ -106,11 +106,11 @@ export class Helpers {
         await this.#pause(this.#wait())
         continue
       }
-      candidate.busy = true
       try {
-        await this.#hang(candidate, onFirst)
+        await this.#hang(candidate, onNews)
       } catch (error) {
         candidate.failures++
+        if (this.#configured.every(({ id }) => (this.#candidates.get(id)?.failures ?? 0) > 0)) onNews()
         this.#session.context.logger.debug('a helper cannot be had', {
           helper: candidate.id,
           error: asError(error).message,
@@ -118,7 +118,8 @@ export class Helpers {
       } finally {
         candidate.busy = false
         const pause = Math.min(lastRetry, firstRetry * 2 ** Math.max(0, candidate.failures - 1))
-        candidate.notBefore = performance.now() + (candidate.failures === 0 ? 0 : pause * (1 + Math.random() / 2))
+        candidate.notBefore =
+          performance.now() + (candidate.failures === 0 ? 0 : pause * (1 + Math.random() / 2))
       }
     }
   }
@@ -150,15 +151,18 @@ export class Helpers {
     }
   }
 
-  /** The best candidate that may be tried now. */
+  /** The best candidate that may be tried now, taken for the slot that asks. */
   async #next(): Promise<Candidate | undefined> {
-    const free = (): Candidate | undefined => {
-      const now = performance.now()
-      return [...this.#candidates.values()]
-        .filter(({ busy, notBefore }) => !busy && notBefore <= now)
-        .sort((a, b) => a.failures - b.failures)[0]
-    }
-    return free() ?? ((await this.#lookAround()) ? free() : undefined)
+    return this.#take() ?? ((await this.#lookAround()) ? this.#take() : undefined)
+  }
+
+  #take(): Candidate | undefined {
+    const now = performance.now()
+    const [best] = [...this.#candidates.values()]
+      .filter(({ busy, notBefore }) => !busy && notBefore <= now)
+      .sort((a, b) => a.failures - b.failures)
+    if (best !== undefined) best.busy = true
+    return best
   }
 
   /** Adds what the directory knows. Bounded by what `listNodes` is asked for. */

@@ -1,22 +1,58 @@
 import { z } from 'zod'
+import { parseCandidate, type IceCandidate, type IceParameters, type NatHints } from '../../ice/index.ts'
+
+/** RFC 8839 §5.4's lengths and characters. */
+const parametersSchema: z.ZodType<IceParameters> = z.object({
+  ufrag: z.string().regex(/^[A-Za-z0-9+/]{4,256}$/),
+  pwd: z.string().regex(/^[A-Za-z0-9+/]{22,256}$/),
+  options: z
+    .array(z.enum(['trickle', 'renomination']))
+    .max(2)
+    .exactOptional(),
+})
+
+const candidateSchema = z.unknown().transform((value, context): IceCandidate => {
+  try {
+    return parseCandidate(value)
+  } catch (error) {
+    context.addIssue((error as Error).message)
+    return z.NEVER
+  }
+})
+
+const dependences = ['endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const
+
+const hintsSchema: z.ZodType<NatHints> = z.object({
+  mapping: z.enum(dependences).exactOptional(),
+  filtering: z.enum(dependences).exactOptional(),
+  ports: z.enum(['preserving', 'fixed', 'sequential', 'block', 'random']).exactOptional(),
+  step: z.int().min(-65_535).max(65_535).exactOptional(),
+  lastPort: z.int().min(1).max(65_535).exactOptional(),
+})
 
 /** Chosen at random by the side that offers: names the link in all signals about it. */
 const link = z.string().regex(/^[0-9a-f]{32}$/)
 
-/** RFC 8839 §5.4's lengths and characters. */
-const ufrag = z.string().regex(/^[A-Za-z0-9+/]{4,256}$/)
-const pwd = z.string().regex(/^[A-Za-z0-9+/]{22,256}$/)
-/** RFC 8839 §5.1, one candidate without `a=candidate:`. */
-const candidate = z.string().min(10).max(300)
-const candidates = z.array(candidate).max(32)
+/** One side's half of an offer or answer. */
+const description = {
+  link,
+  parameters: parametersSchema,
+  candidates: z.array(candidateSchema).max(32),
+  hints: hintsSchema,
+}
 
 /** What two nodes tell each other to find a path; sealed and signed, so that only they could have said it. */
 export const linkMessageSchema = z.discriminatedUnion('type', [
-  /** "Let us find a path": the caller's credentials, what it has gathered so far, and its own record to answer to. */
-  z.object({ type: z.literal('offer'), link, ufrag, pwd, candidates, record: z.unknown() }),
-  z.object({ type: z.literal('answer'), link, ufrag, pwd, candidates }),
-  /** More candidates of the sender, under the credentials that `ufrag` names (RFC 8838). */
-  z.object({ type: z.literal('candidates'), link, ufrag, candidates, last: z.boolean() }),
+  /** "Let us find a path", or find one anew; with the sender's record, so that it can be answered. */
+  z.object({ type: z.literal('offer'), ...description, record: z.unknown() }),
+  z.object({ type: z.literal('answer'), ...description }),
+  /** More candidates of the sender's, under the credentials that `ufrag` names (RFC 8838). */
+  z.object({
+    type: z.literal('candidates'),
+    link,
+    ufrag: z.string().max(256),
+    candidates: z.array(candidateSchema).max(32),
+  }),
   /** "I am done with the link", or "I will not have it": why, for people. */
   z.object({ type: z.literal('bye'), link, why: z.string().max(300) }),
 ])

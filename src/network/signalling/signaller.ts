@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { NatworkError, PeerError } from '../../core/errors.ts'
+import { PeerError, type NatworkError } from '../../core/errors.ts'
 import type { ControlChannel } from '../control.ts'
 import type { ControlPool } from '../control-pool.ts'
 import { asError } from '../errors.ts'
@@ -76,7 +76,9 @@ export class Signaller<T> {
     const sealed = sealSignal(identity, target, JSON.stringify(message), this.#now())
     const body = sealed.toString('base64')
     const known = target.helpers.map(({ id }) => pool.get(id))
-    const open = [options.prefer, ...known].filter((channel) => channel !== undefined).filter(({ alive }) => alive)
+    const open = [options.prefer, ...known]
+      .filter((channel) => channel !== undefined)
+      .filter(({ alive }) => alive)
     for (const channel of open) {
       try {
         return await hand(channel, target.id, body, options.signal)

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { sign } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createIdentity, generatePrivateKey } from '../../../src/network/identity.ts'
@@ -13,6 +14,8 @@ const info = signNodeInfo(identity, {
   ],
   sequence: 7,
   expires: 2_000_000_000,
+  helpers: [{ id: other.id, address: { address: '198.51.100.1', port: 1315 } }],
+  helps: true,
 })
 
 test('a signed record verifies, also after a trip through JSON with its members in another order', () => {
@@ -35,6 +38,15 @@ test('a record with any member altered does not verify', () => {
     { ...info, signature: foreign.signature },
     { ...info, signature: '' },
     { ...info, more: 1 },
+    { ...info, sealKey: foreign.sealKey },
+    { ...info, helpers: [] },
+    { ...info, helpers: [{ ...info.helpers![0]!, id: identity.id }] },
+    { ...info, helpers: Array.from({ length: 5 }, () => info.helpers![0]) },
+    { ...info, helps: false },
+    without(info, 'sealKey'),
+    without(info, 'helpers'),
+    without(info, 'helps'),
+    without(info, 'sealKey', 'helpers', 'helps'),
     { ...info, addresses: [{ address: 'example.com', port: 1 }] },
     { ...info, addresses: [{ address: '192.0.2.1', port: 0 }] },
     { ...info, addresses: Array.from({ length: 17 }, () => info.addresses[0]) },
@@ -46,6 +58,25 @@ test('a record with any member altered does not verify', () => {
   ]) {
     assert.throws(() => verifyNodeInfo(altered), { name: 'PeerError', code: 'ERR_NATWORK_NODE_INFO' })
   }
+})
+
+test('a record of version 1 verifies still, as itself only', () => {
+  const first = {
+    id: identity.id,
+    publicKey: identity.publicKey.toString('base64'),
+    addresses: info.addresses,
+    sequence: 7,
+    expires: 2_000_000_000,
+  }
+  const text = `natwork node record 1\n${JSON.stringify([first.id, first.publicKey, ['192.0.2.1:1315', '[2001:db8::1]:1315'], 7, 2_000_000_000])}`
+  const signed = {
+    ...first,
+    signature: sign(null, Buffer.from(text), identity.privateKey).toString('base64'),
+  }
+  assert.deepEqual(verifyNodeInfo(signed), signed)
+  assert.throws(() => verifyNodeInfo({ ...signed, sealKey: info.sealKey, helpers: [], helps: false }), {
+    code: 'ERR_NATWORK_NODE_INFO',
+  })
 })
 
 test('no JSON value makes the check throw anything else', () => {
@@ -68,3 +99,7 @@ test('no JSON value makes the check throw anything else', () => {
     ),
   )
 })
+
+function without(record: object, ...names: string[]): object {
+  return Object.fromEntries(Object.entries(record).filter(([name]) => !names.includes(name)))
+}

@@ -1,0 +1,88 @@
+// 4 s. Nodes on helpers, over loopback: who they hang on, what their records say, and what is left when a helper dies.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test, type TestContext } from 'node:test'
+import { formatAddress } from '../../../src/core/index.ts'
+import { parseHelper, parseTicket, type Network, type NetworkOptions } from '../../../src/network/index.ts'
+import { makeNode, type Node } from './nodes.ts'
+
+const helperText = ({ network }: Node): string => `${network.id}@${formatAddress(network.boundAddress)}`
+
+async function startNode(t: TestContext, options: NetworkOptions = {}): Promise<Node> {
+  const node = makeNode(t, options)
+  await node.network.start()
+  return node
+}
+
+async function until(network: Network, count: number): Promise<void> {
+  while (network.helpers.length !== count) await once(network, 'helpers')
+}
+
+test('a started node hangs on its helper: its record and its tickets say so', async (t) => {
+  const helper = await startNode(t, { help: true })
+  const node = await startNode(t, {
+    helpers: [helperText(helper)],
+    services: [{ name: 'web', host: '127.0.0.1', port: 1 }],
+  })
+  const reference = { id: helper.network.id, address: helper.network.boundAddress }
+  assert.deepEqual(
+    node.network.helpers.map(({ id, address }) => ({ id, address })),
+    [reference],
+  )
+  assert.deepEqual(node.network.self.helpers, [reference])
+  assert.equal(node.network.self.helps, false)
+  assert.equal(helper.network.self.helps, true)
+  // The helper answers STUN on the same port: the node knows how it looks from outside.
+  assert.deepEqual(
+    node.network.publicAddress.known && node.network.publicAddress.address,
+    node.network.boundAddress,
+  )
+  const { text } = await node.network.createTicket({ service: 'web' })
+  assert.deepEqual(parseTicket(text).helpers, [reference])
+})
+
+test('a node that does not help refuses, and the start does not fail for it', async (t) => {
+  const other = await startNode(t)
+  const node = await startNode(t, { helpers: [helperText(other)] })
+  assert.deepEqual(node.network.helpers, [])
+  assert.deepEqual(node.network.self.helpers, [])
+})
+
+test('a lost helper is replaced and found again; the record follows', async (t) => {
+  const [first, second] = await Promise.all([startNode(t, { help: true }), startNode(t, { help: true })])
+  const port = first.network.boundAddress.port
+  const node = await startNode(t, { helpers: [helperText(first), helperText(second)] })
+  await until(node.network, 2)
+  await first.network.stop()
+  await until(node.network, 1)
+  assert.deepEqual(
+    node.network.self.helpers?.map(({ id }) => id),
+    [second.network.id],
+  )
+  const again = makeNode(t, { help: true, port }, first.context)
+  await again.network.start()
+  await until(node.network, 2)
+  const { helpers = [] } = node.network.self
+  assert.equal(helpers.length, 2)
+})
+
+test('helpers of the directory are used when none is configured', async (t) => {
+  const helper = await startNode(t, { help: true })
+  const stranger = await startNode(t)
+  const node = makeNode(t)
+  await node.directory.put(stranger.network.self)
+  await node.directory.put(helper.network.self)
+  await node.network.start()
+  await until(node.network, 1)
+  assert.equal(node.network.helpers[0]?.id, helper.network.id)
+})
+
+test('ID@HOST:PORT is read, and mistakes are named', () => {
+  const id = 'b' + 'a'.repeat(52)
+  assert.deepEqual(parseHelper(`${id}@helper.example:1315`), { id, host: 'helper.example', port: 1315 })
+  assert.deepEqual(parseHelper(`${id}@[2001:db8::1]:1315`), { id, host: '2001:db8::1', port: 1315 })
+  for (const text of ['', id, `${id}@host`, `${id}@host:0`, `${id}@host:99999`, '@host:1']) {
+    assert.throws(() => parseHelper(text), { code: 'ERR_NATWORK_HELPER' })
+  }
+  assert.throws(() => parseHelper('nobody@host:1'), { code: 'ERR_NATWORK_NODE_ID' })
+})
