@@ -9,7 +9,7 @@ const rooms = {
   stun: ['core', 'socket'],
   turn: ['core', 'socket', 'stun'],
   ice: ['core', 'socket', 'stun', 'turn'],
-  portmap: ['core'],
+  portmap: ['core', 'socket'],
   sim: ['core'],
   lab: ['core', 'socket', 'sim'],
   network: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap'],
@@ -43,7 +43,13 @@ const downOnly = Object.entries(rooms).flatMap(([room, below]) =>
 
 // Protocol code has no socket, clock, timer or ambient randomness. The files named here are its drivers.
 const sansIo = {
-  files: ['src/utp/**/*.ts', 'src/stun/**/*.ts', 'src/turn/**/*.ts', 'src/ice/**/*.ts'],
+  files: [
+    'src/utp/**/*.ts',
+    'src/stun/**/*.ts',
+    'src/turn/**/*.ts',
+    'src/ice/**/*.ts',
+    'src/portmap/**/*.ts',
+  ],
   ignores: ['src/*/driver/**/*.ts'],
   rules: {
     'no-restricted-globals': [

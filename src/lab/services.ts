@@ -24,6 +24,7 @@ export class Services {
   readonly #keeper: Keeper
   readonly #plan: Plan
   readonly #running = new Map<string, ChildProcess[]>()
+  #starts = 0
 
   constructor(keeper: Keeper, plan: Plan) {
     this.#keeper = keeper
@@ -102,7 +103,9 @@ export class Services {
     const { helper } = this.#keeper
     const services: Service[] = []
     if (spec.portMapping) {
-      const args = ['-d', '-f', `/run/lab/${name}.miniupnpd.conf`, '-P', `/run/lab/${name}.miniupnpd.pid`]
+      // It does not start over the pid file of one that was killed, as a reboot does.
+      const pidFile = `/run/lab/${name}.miniupnpd.${(this.#starts += 1)}.pid`
+      const args = ['-d', '-f', `/run/lab/${name}.miniupnpd.conf`, '-P', pidFile]
       services.push({ program: MINIUPNPD, args, ready: /Listening for NAT-PMP/ })
     }
     if (spec.translation === 'nat64') {
