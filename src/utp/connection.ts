@@ -1,6 +1,7 @@
 import { formatAddress } from '../core/address.ts'
 import { MILLISECOND, SECOND, samePath, type Micros, type Path, type Transmit } from '../core/machine.ts'
-import { Ledbat } from './congestion/ledbat.ts'
+import type { CongestionName } from './congestion/controller.ts'
+import { createController } from './congestion/index.ts'
 import type { Waiting } from './deadlines.ts'
 import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
 import type { UtpEvent } from './events.ts'
@@ -108,6 +109,7 @@ export interface UtpStats {
   readonly inFlight: number
   readonly peerWindow: number
   readonly datagramSize: number
+  readonly congestion: CongestionName
 }
 
 /**
@@ -176,7 +178,7 @@ export class UtpConnection implements Waiting {
       start.sendId,
       settings.sendBuffer,
       this.#rtt,
-      new Ledbat(mtu.size - HEADER_SIZE),
+      createController(settings.congestion, mtu.size - HEADER_SIZE),
       mtu,
       this.#timers,
       host.slab,
@@ -233,6 +235,7 @@ export class UtpConnection implements Waiting {
       inFlight: sender.ring.inFlight,
       peerWindow: sender.peerWindow,
       datagramSize: sender.datagramSize,
+      congestion: this.#settings.congestion,
     }
   }
 

@@ -42,6 +42,7 @@
  * small packets (Nagle), the application's writes of one turn go together anyway; no duplicate-SACK or F-RTO to undo a
  * false loss (the wire has no way to tell), the reordering window widens instead.
  */
+export type { CongestionName } from './congestion/controller.ts'
 export { UtpConnection, type UtpState, type UtpStats } from './connection.ts'
 export type { UtpError, UtpErrorCode, UtpUsageCode } from './errors.ts'
 export type { UtpEvent } from './events.ts'

@@ -23,6 +23,8 @@ export class LossDetector {
   /** Of the acknowledgement being taken in: whether it told of any packet, and the round trip it measured (0: none). */
   anyDelivered = false
   rttSample: Micros = 0
+  /** Payload bytes found lost so far. */
+  lostBytes = 0
   /** The peer's masks are as long as needed, so that no bit means not received. */
   fullMasks = false
   readonly #ring: SendRing
@@ -68,6 +70,7 @@ export class LossDetector {
     this.#duplicates = 0
     const state = ring.state(sequence)
     if (state === SACKED) return
+    ring.measure(sequence, now)
     const sentAt = ring.sentAt(sequence)
     const once = ring.sentTimes(sequence) === 1
     const rtt = now - sentAt
@@ -189,6 +192,7 @@ export class LossDetector {
   }
 
   #lose(sequence: number): void {
+    this.lostBytes += this.#ring.size(sequence)
     this.#ring.markLost(sequence)
     this.#newlyLost++
   }

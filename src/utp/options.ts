@@ -1,4 +1,6 @@
 import { MILLISECOND, SECOND, type Micros } from '../core/machine.ts'
+import type { CongestionName } from './congestion/controller.ts'
+import { CONGESTION_NAMES } from './congestion/index.ts'
 import { utpUsageError } from './errors.ts'
 
 /** How one connection behaves. Sizes are bytes, times microseconds. */
@@ -24,6 +26,11 @@ export interface UtpConnectionOptions {
    * 1,452 over IPv6.
    */
   readonly maxDatagramSize?: number
+  /**
+   * How this side decides how much may be in flight: `bbr` (the default) is fast also on long and lossy paths, `cubic`
+   * behaves as TCP mostly does, `ledbat` gives way to everything else. The peer need not know.
+   */
+  readonly congestion?: CongestionName
 }
 
 /** Limits of one machine, over all its connections. */
@@ -57,6 +64,7 @@ export const DEFAULT_SETTINGS: ConnectionSettings = {
   connectTimeout: 15 * SECOND,
   idleTimeout: 100 * SECOND,
   keepAliveInterval: 20 * SECOND,
+  congestion: 'bbr',
 }
 
 /** @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` for a value out of its range. */
@@ -72,6 +80,12 @@ export function connectionSettings(
   within('idleTimeout', settings.idleTimeout, SECOND, Infinity)
   within('keepAliveInterval', settings.keepAliveInterval, SECOND, Infinity)
   if (settings.maxDatagramSize !== undefined) within('maxDatagramSize', settings.maxDatagramSize, 150, 65_507)
+  if (!CONGESTION_NAMES.includes(settings.congestion)) {
+    throw utpUsageError(
+      'ERR_NATWORK_UTP_LIMIT',
+      `congestion is "${settings.congestion}": it must be one of ${CONGESTION_NAMES.join(', ')}`,
+    )
+  }
   return settings
 }
 

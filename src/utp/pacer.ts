@@ -2,7 +2,7 @@ import { MILLISECOND, SECOND, type Micros } from '../core/machine.ts'
 
 /** A burst that may leave at once, so that timers of a millisecond's grain can keep up with any rate. */
 const BURST_TIME: Micros = 4 * MILLISECOND
-const BURST_PACKETS = 16
+const BURST_PACKETS = 4
 
 /** A token bucket in bytes that the congestion controller's pacing rate fills. */
 export class Pacer {

@@ -1,4 +1,5 @@
 import type { Micros } from '../core/machine.ts'
+import { DeliveryRate } from './delivery-rate.ts'
 import { SEQUENCE_MASK } from './sequence.ts'
 
 /** A packet is in flight, or lost and waiting to be sent again, or selectively acknowledged. */
@@ -15,7 +16,14 @@ const SENT_TIMES = 2
 const NEXT = 3
 const PREVIOUS = 4
 const ORDER = 5
+const APP_LIMITED = 6
 const STRIDE = 8
+/** Columns of `#times` for one packet. */
+const SENT_AT = 0
+const DELIVERED = 1
+const DELIVERED_AT = 2
+const FIRST_SENT_AT = 3
+const TIMES = 4
 
 /**
  * The scoreboard: every packet sent and not yet cumulatively acknowledged, by sequence number, in typed arrays indexed
@@ -37,6 +45,8 @@ export class SendRing {
   lost = 0
   /** Payload bytes taken for lost and not sent again yet. */
   lostBytes = 0
+  /** What the delivery rate is measured with: see delivery-rate.ts. */
+  readonly rate = new DeliveryRate()
   /** Heads and tails of the two lists; −1 when empty. */
   oldestSent = NONE
   newestSent = NONE
@@ -45,7 +55,7 @@ export class SendRing {
   /** Counts transmissions; wraps at 32 bits. */
   #transmissions = 0
   #mask = -1
-  #sentAt = new Float64Array(0)
+  #times = new Float64Array(0)
   #meta = new Int32Array(0)
   #data: (Uint8Array | undefined)[] = []
 
@@ -67,10 +77,9 @@ export class SendRing {
     const slot = sequence & this.#mask
     const at = slot * STRIDE
     this.#data[slot] = data
-    this.#sentAt[slot] = now
     this.#meta[at + SIZE] = size
     this.#meta[at + SENT_TIMES] = 1
-    this.#fly(sequence)
+    this.#fly(sequence, now)
   }
 
   /** Whether `sequence` was sent and is not cumulatively acknowledged. */
@@ -96,7 +105,7 @@ export class SendRing {
   }
 
   sentAt(sequence: number): Micros {
-    return this.#sentAt[sequence & this.#mask] as number
+    return this.#times[(sequence & this.#mask) * TIMES + SENT_AT] as number
   }
 
   sentTimes(sequence: number): number {
@@ -116,11 +125,9 @@ export class SendRing {
   /** A lost packet, or one in flight, goes out again. */
   sentAgain(sequence: number, now: Micros): void {
     this.#leave(sequence)
-    const slot = sequence & this.#mask
-    this.#sentAt[slot] = now
-    const times = slot * STRIDE + SENT_TIMES
+    const times = (sequence & this.#mask) * STRIDE + SENT_TIMES
     this.#meta[times] = (this.#meta[times] as number) + 1
-    this.#fly(sequence)
+    this.#fly(sequence, now)
   }
 
   markLost(sequence: number): void {
@@ -144,6 +151,21 @@ export class SendRing {
     this.sacked++
   }
 
+  /** `sequence` was delivered just now: the rate is taken from the newest such packet. Before it leaves the ring. */
+  measure(sequence: number, now: Micros): void {
+    const slot = sequence & this.#mask
+    const at = slot * TIMES
+    this.rate.packetDelivered(
+      now,
+      this.#meta[slot * STRIDE + SIZE] as number,
+      this.#times[at + DELIVERED] as number,
+      this.#times[at + DELIVERED_AT] as number,
+      this.#times[at + SENT_AT] as number,
+      this.#times[at + FIRST_SENT_AT] as number,
+      this.#meta[slot * STRIDE + APP_LIMITED] === 1,
+    )
+  }
+
   /** Takes `first` out: it is cumulatively acknowledged. */
   shift(): void {
     const sequence = this.first
@@ -158,13 +180,22 @@ export class SendRing {
     this.inFlight = this.flying = this.sacked = this.lost = this.lostBytes = 0
     this.oldestSent = this.newestSent = this.firstLost = this.#lastLost = NONE
     this.#mask = -1
-    this.#sentAt = new Float64Array(0)
+    this.#times = new Float64Array(0)
     this.#meta = new Int32Array(0)
     this.#data = []
   }
 
-  #fly(sequence: number): void {
-    const at = (sequence & this.#mask) * STRIDE
+  #fly(sequence: number, now: Micros): void {
+    const slot = sequence & this.#mask
+    const at = slot * STRIDE
+    const rate = this.rate
+    if (this.flying === 0) rate.restart(now)
+    const times = slot * TIMES
+    this.#times[times + SENT_AT] = now
+    this.#times[times + DELIVERED] = rate.delivered
+    this.#times[times + DELIVERED_AT] = rate.deliveredAt
+    this.#times[times + FIRST_SENT_AT] = rate.firstSentAt
+    this.#meta[at + APP_LIMITED] = rate.appLimited ? 1 : 0
     this.#meta[at + STATE] = IN_FLIGHT
     this.#meta[at + ORDER] = this.#transmissions = (this.#transmissions + 1) | 0
     this.#meta[at + NEXT] = NONE
@@ -204,18 +235,18 @@ export class SendRing {
   #grow(): void {
     const capacity = this.#mask < 0 ? FIRST_CAPACITY : (this.#mask + 1) * 2
     const mask = capacity - 1
-    const sentAt = new Float64Array(capacity)
+    const times = new Float64Array(capacity * TIMES)
     const meta = new Int32Array(capacity * STRIDE)
     const data = new Array<Uint8Array | undefined>(capacity).fill(undefined)
     for (let sequence = this.first; sequence !== this.next; sequence = (sequence + 1) & SEQUENCE_MASK) {
       const from = sequence & this.#mask
       const to = sequence & mask
-      sentAt[to] = this.#sentAt[from] as number
       data[to] = this.#data[from]
+      for (let i = 0; i < TIMES; i++) times[to * TIMES + i] = this.#times[from * TIMES + i] as number
       for (let i = 0; i < STRIDE; i++) meta[to * STRIDE + i] = this.#meta[from * STRIDE + i] as number
     }
     this.#mask = mask
-    this.#sentAt = sentAt
+    this.#times = times
     this.#meta = meta
     this.#data = data
   }

@@ -75,6 +75,8 @@ export class Sender {
   #forced = 0
   #tailProbed = false
   #windowLimited = false
+  /** `lostBytes` of the loss detector when the controller last heard of it. */
+  #lostBytesTold = 0
   /** Samples of packets sent before this speak of another path. */
   #pathSince: Micros = 0
 
@@ -159,6 +161,7 @@ export class Sender {
     const heldBefore = ring.inFlight + ring.lostBytes
     const firstBefore = ring.first
     loss.begin(this.#pathSince)
+    ring.rate.begin()
     const newlyAcked = sequenceDistance(packet.ack, (ring.first - 1) & 0xffff)
     for (let i = 0; i < newlyAcked; i++) {
       if (ring.first === this.#finSequence) this.finished = true
@@ -175,6 +178,7 @@ export class Sender {
     this.#updateWindow(now, packet.window)
     if (loss.anyDelivered) {
       if (loss.rttSample > 0) this.rtt.sample(loss.rttSample)
+      ring.rate.finish(this.rtt.min)
       this.rtt.resetBackoff()
       this.#mtu.progress()
       this.timeouts = 0
@@ -182,8 +186,14 @@ export class Sender {
       loss.advance(firstBefore)
       sample.now = now
       sample.acked = acked
+      sample.lost = loss.lostBytes - this.#lostBytesTold
+      this.#lostBytesTold = loss.lostBytes
       sample.inFlight = ring.inFlight
       sample.rtt = loss.rttSample
+      sample.delivered = ring.rate.delivered
+      sample.priorDelivered = ring.rate.priorDelivered
+      sample.rate = ring.rate.rate
+      sample.appLimited = ring.rate.sampleAppLimited
       sample.smoothedRtt = this.rtt.smoothed
       sample.delay = packet.timestampDifference
       sample.reverseDelay = reverseDelay
@@ -215,6 +225,8 @@ export class Sender {
     if (this.#queue.length > 0) {
       const data = this.#pollNew(now)
       if (data !== undefined) return data
+    } else if (!this.#ending) {
+      if (ring.inFlight < this.#controller.window) ring.rate.markAppLimited(ring.inFlight)
     } else if (this.#ending && this.#finSequence < 0 && ring.count <= this.#packetLimit) {
       return this.#sendFin(now)
     }
@@ -282,11 +294,15 @@ export class Sender {
 
   #pollNew(now: Micros): Uint8Array | undefined {
     const ring = this.ring
-    if (ring.count >= this.#packetLimit) return undefined
+    if (ring.count >= this.#packetLimit) {
+      ring.rate.markAppLimited(ring.inFlight)
+      return undefined
+    }
     const full = this.#mtu.size - HEADER_SIZE
     let size = Math.min(this.#queue.length, full)
     const room = this.peerWindow - ring.inFlight - ring.lostBytes
     if (size > room && !this.#windowProbeDue) {
+      ring.rate.markAppLimited(ring.inFlight)
       if (ring.count > 0) return undefined
       if (room <= 0) {
         if (!this.#timers.isSet(T_ZERO_WINDOW)) this.#timers.set(T_ZERO_WINDOW, now + this.rtt.timeout)
@@ -338,7 +354,6 @@ export class Sender {
   #left(now: Micros, size: number): void {
     if (this.#forced > 0) this.#forced--
     this.#pacer.sent(size)
-    this.#controller.onSent(now, size, this.ring.inFlight)
     this.#armTailProbe(now)
   }
 

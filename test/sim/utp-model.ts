@@ -1,6 +1,13 @@
 import { SECOND, type Micros, type Path } from '../../src/core/index.ts'
 import { World, type LinkOptions, type Host, type SimSocket } from '../../src/sim/index.ts'
-import { UtpMachine, type UtpConnection, type UtpEvent, type UtpMachineOptions } from '../../src/utp/index.ts'
+import {
+  UtpMachine,
+  type CongestionName,
+  type UtpConnection,
+  type UtpConnectionOptions,
+  type UtpEvent,
+  type UtpMachineOptions,
+} from '../../src/utp/index.ts'
 
 /** A host of a world with a uTP machine on port 1315. */
 export class UtpHost {
@@ -94,6 +101,7 @@ export function transfer(
   seed: number,
   size: number,
   link: LinkOptions,
+  connection: UtpConnectionOptions = {},
   limit: Micros = 3_000 * SECOND,
 ): Transfer {
   const world = new World({ seed })
@@ -117,7 +125,7 @@ export function transfer(
   let start = world.now
   const connect = (): void => {
     start = world.now
-    a.machine.connect(a.host.now(), b.path, { connectTimeout: 1_000 * SECOND })
+    a.machine.connect(a.host.now(), b.path, { connectTimeout: 1_000 * SECOND, ...connection })
     a.wake()
   }
   world.at(0, connect)
@@ -223,4 +231,63 @@ export class RenoFlow {
       this.#arm()
     })
   }
+}
+
+export interface Flow {
+  connection: UtpConnection | undefined
+  readonly source: Source
+  readonly sink: Sink
+}
+
+/**
+ * Hosts wired to each other through one bottleneck of 40 ms round trip; one uTP connection for each name in
+ * `congestion`, started 1 s apart.
+ */
+export function bottleneck(
+  seed: number,
+  rate: number,
+  queueBytes: number,
+  congestion: readonly CongestionName[],
+  ppm = 0,
+  loss = 0,
+): { world: World; left: UtpHost['host']; right: UtpHost['host']; flows: Flow[] } {
+  const world = new World({ seed })
+  const left = world.host('left', { addresses: ['192.0.2.1'], clock: { ppm } })
+  const right = world.host('right', { addresses: ['192.0.2.2'], clock: { offset: 3_333_333_333 } })
+  world.link(left, right, { delay: 20_000, rate, queue: { bytes: queueBytes }, loss })
+  const a = new UtpHost(left)
+  const b = new UtpHost(right)
+  const started = congestion.map((name, n) =>
+    startFlow(world, a, b, new Source(), n * SECOND, { congestion: name }),
+  )
+  return { world, left, right, flows: started }
+}
+
+/** The flows of one pair of hosts tell their ends apart by the order of connecting. */
+export function startFlow(
+  world: World,
+  a: UtpHost,
+  b: UtpHost,
+  source: Source,
+  at = 0,
+  options: UtpConnectionOptions = {},
+): Flow {
+  const flow: Flow = { connection: undefined, source, sink: new Sink() }
+  let theirs: UtpConnection | undefined
+  const earlierA = a.onEvent
+  const earlierB = b.onEvent
+  a.onEvent = (event) => {
+    if (event.connection !== flow.connection) earlierA(event)
+    else if (event.type === 'connected' || event.type === 'writable') source.pump(a, event.connection)
+  }
+  b.onEvent = (event) => {
+    if (event.type === 'incoming' && theirs === undefined && world.now >= at) theirs = event.connection
+    if (event.connection === theirs) flow.sink.handle(b, event)
+    else earlierB(event)
+  }
+  world.at(at, () => {
+    flow.connection = a.machine.connect(a.host.now(), b.path, options)
+    a.wake()
+  })
+  return flow
 }

@@ -8,11 +8,20 @@ export class AckSample {
   now: Micros = 0
   /** Payload bytes newly acknowledged. */
   acked = 0
+  /** Payload bytes found lost since the acknowledgement before. */
+  lost = 0
   /** Payload bytes in flight after it. */
   inFlight = 0
   /** Round-trip time of the newest packet it acknowledged, µs; 0 when none of them was sent only once. */
   rtt: Micros = 0
   smoothedRtt: Micros = 0
+  /** Payload bytes delivered on this connection so far, and how many that were when the newest acknowledged packet left. */
+  delivered = 0
+  priorDelivered = 0
+  /** Delivery rate over that packet's flight, bytes per second; 0 when it could not be measured. */
+  rate = 0
+  /** The application or the peer, not the window, held that flight back: the path may be faster than `rate`. */
+  appLimited = false
   /**
    * The peer's measure of the one-way delay from us to it (`timestamp_difference_microseconds`), in 32 bits and off by
    * the unknown difference of the clocks; 0 when it has none yet.
@@ -31,13 +40,11 @@ export class AckSample {
  * and `pacingRate` before it sends; which one is used is the sender's own choice and invisible on the wire.
  */
 export interface CongestionController {
-  readonly name: string
+  readonly name: CongestionName
   /** Payload bytes that may be in flight, at least one packet. */
   readonly window: number
   /** Bytes per second; Infinity sends all that the window allows at once. */
   readonly pacingRate: number
-  /** A packet left (also when sent again); `inFlight` includes it. */
-  onSent(now: Micros, bytes: number, inFlight: number): void
   onAck(sample: AckSample): void
   /** Packets were found lost: once for each loss event, that is at most once a round trip (RFC 6675 §5). */
   onLoss(now: Micros, inFlight: number): void
@@ -48,6 +55,13 @@ export interface CongestionController {
   /** Another path: everything learnt is void. */
   reset(now: Micros): void
 }
+
+/**
+ * - `bbr`: measures the bandwidth and the round trip of the path and paces at that; random loss does not slow it.
+ * - `cubic`: what TCP mostly does (RFC 8312): fills the queue until something is lost.
+ * - `ledbat`: gives way to everything else (BEP 29, RFC 6817): for traffic that nobody waits for.
+ */
+export type CongestionName = 'bbr' | 'cubic' | 'ledbat'
 
 /** RFC 6928: the window a connection begins with, in packets. */
 export const INITIAL_PACKETS = 10

@@ -3,8 +3,11 @@ import { INITIAL_PACKETS, type AckSample, type CongestionController } from './co
 import { DelayHistory } from './delay-history.ts'
 import { DriftMeter } from './drift.ts'
 
-/** BEP 29 "CCONTROL_TARGET", RFC 6817 §2.5: the queue we may stand in. */
-const TARGET: Micros = 100 * MILLISECOND
+/**
+ * RFC 6817 §2.5: the queue we may stand in, 100 ms at most (BEP 29 "CCONTROL_TARGET" takes all of them). A controller
+ * that keeps queues short itself, as BBR does, would take a LEDBAT of 100 ms for a thinner path, and give way to it.
+ */
+const TARGET: Micros = 25 * MILLISECOND
 /** RFC 6817 §2.5: with a GAIN of 1 the window grows no faster than TCP's, one packet a round trip. */
 const GAIN = 1
 /** RFC 6817 §2.4.2: MIN_CWND, in packets. */
@@ -26,7 +29,7 @@ const SLOWDOWN_ROUNDS = 2
 const SLOWDOWN_PAUSE = 9
 
 /**
- * LEDBAT (BEP 29 "congestion control", RFC 6817): keeps the queue that it causes below 100 ms of one-way delay, and so
+ * LEDBAT (BEP 29 "congestion control", RFC 6817): keeps the queue that it causes below 25 ms of one-way delay, and so
  * gives way to whatever else wants the path. For bulk in the background.
  *
  * Two things are taken from LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus), because plain LEDBAT gives all to the flow that
@@ -57,10 +60,6 @@ export class Ledbat implements CongestionController {
     if (this.#smoothedRtt === 0) return Infinity
     const gain = this.#slowStart ? SLOW_START_PACE : STEADY_PACE
     return (gain * this.window * SECOND) / this.#smoothedRtt
-  }
-
-  onSent(): void {
-    // What is in flight tells LEDBAT nothing that the next acknowledgement does not.
   }
 
   onAck(sample: AckSample): void {
