@@ -1,19 +1,26 @@
+import { setDefaultDriver, type DriverChoice } from '../../src/socket/index.ts'
 import { UtpServer } from '../../src/utp/driver/index.ts'
 import type { Peer } from '../peer.ts'
 
-/** natwork's uTP as its users get it. */
-export const peer: Peer = {
-  name: 'natwork',
+/** natwork's uTP as its users get it on Linux. */
+export const peer: Peer = natwork('natwork', 'native')
 
-  async listen(host, onStream) {
-    const server = new UtpServer({ host, port: 0, onConnection: onStream })
-    await server.start()
-    return { host, port: server.address.port }
-  },
+export function natwork(name: string, driver: DriverChoice): Peer {
+  return {
+    name,
 
-  async dialer(host) {
-    const server = new UtpServer({ host, port: 0 })
-    await server.start()
-    return (to) => server.connect({ address: to.host, port: to.port })
-  },
+    async listen(host, onStream) {
+      setDefaultDriver(driver)
+      const server = new UtpServer({ host, port: 0, onConnection: onStream })
+      await server.start()
+      return { host, port: server.address.port }
+    },
+
+    async dialer(host) {
+      setDefaultDriver(driver)
+      const server = new UtpServer({ host, port: 0 })
+      await server.start()
+      return (to) => server.connect({ address: to.host, port: to.port })
+    },
+  }
 }
