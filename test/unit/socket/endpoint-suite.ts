@@ -120,6 +120,67 @@ test('a datagram too long for UDP is a counted send error', async (t) => {
   assert.equal(errors, 1)
 })
 
+test('datagrams of no byte and of as many as UDP allows arrive whole', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const machine = new TestMachine()
+  const done = receives(b, machine, 4)
+  const longest = 'x'.repeat(65_507)
+  say(a, a.path(b.address), '', longest, 'one', '')
+  await done
+  assert.deepEqual(
+    machine.received.map(({ text }) => text.length),
+    [0, 65_507, 3, 0],
+  )
+})
+
+test('10,000 small datagrams between ten ports arrive, each once and in order', async (t) => {
+  const ports = await Promise.all(Array.from({ length: 10 }, () => bound(t)))
+  const hub = await bound(t)
+  const machine = new TestMachine()
+  const done = receives(hub, machine, 10_000)
+  const speakers = ports.map((port) => {
+    const speaker = new TestMachine()
+    const path = port.path(hub.address)
+    for (let i = 0; i < 1_000; i++) speaker.outgoing.push({ path, data: Buffer.from(String(i)) })
+    return () => port.attach(speaker, () => undefined)
+  })
+  for (const start of speakers) {
+    start()
+    // The kernel's buffer holds what two of them say.
+    await new Promise(setImmediate)
+  }
+  await done
+  const texts = new Map<number, string[]>()
+  for (const { path, text } of machine.received) {
+    const { port } = path.remote
+    texts.set(port, [...(texts.get(port) ?? []), text])
+  }
+  const expected = Array.from({ length: 1_000 }, (_, i) => String(i))
+  assert.deepEqual(
+    new Map([...texts].toSorted(([x], [y]) => x - y)),
+    new Map(ports.map(({ address }) => [address.port, expected] as const).toSorted(([x], [y]) => x - y)),
+  )
+})
+
+test('a port that is closed by what it received hands over nothing more', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  let handled = 0
+  const closed = new Promise<void>((resolve) => {
+    const machine = new TestMachine(() => {
+      handled++
+      if (handled === 3) void b.close().then(resolve)
+      return true
+    })
+    b.attach(machine, () => undefined)
+  })
+  say(a, a.path(b.address), ...Array.from({ length: 100 }, String))
+  await closed
+  await new Promise(setImmediate)
+  assert.equal(handled, 3)
+})
+
 test('in bulk one drain answers many datagrams', async (t) => {
   const a = await bound(t)
   const b = await bound(t)

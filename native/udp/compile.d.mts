@@ -1,0 +1,3 @@
+export const targets: readonly { readonly name: string; readonly compilers: readonly string[] }[]
+export function compile(compiler: string, file: string): void
+export function sourceHash(): string
