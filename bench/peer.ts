@@ -18,7 +18,14 @@ export interface Peer {
   dialer(host: string): Promise<(to: At) => Promise<Duplex>>
 }
 
-export const peerNames = ['natwork', 'natwork-dgram', 'utp-native', 'utp-native-4mb', 'udx-native', 'tcp'] as const
+export const peerNames = [
+  'natwork',
+  'natwork-dgram',
+  'utp-native',
+  'utp-native-4mb',
+  'udx-native',
+  'tcp',
+] as const
 export type PeerName = (typeof peerNames)[number]
 
 /** Shown beside the others; ratios are taken to the best transport over UDP. */
