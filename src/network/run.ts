@@ -73,6 +73,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       port: options.port ?? 1315,
       limits: options.utp ?? {},
       onConnection: (raw) => acceptor.accept(raw),
+      onStalled: () => traversal.recheck?.(),
       logger,
     })
     const session: Session = {
@@ -104,6 +105,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
 
     toClose.push(() => traversal.stop())
     const onChange = (): void => {
+      // Peers that wait for nothing would go on sending to the old address.
+      utp.announce()
       if (!publisher.started) return
       publisher.refresh()
       emit('publicAddress', traversal.publicAddress)

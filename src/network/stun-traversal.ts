@@ -51,6 +51,7 @@ export class StunTraversal implements TraversalService {
       attachments: [endpoint.attach(server, () => undefined)],
       patience: undefined,
       next: undefined,
+      recheck: () => undefined,
       ended: new AbortController(),
     }
     this.#session = session
@@ -68,6 +69,10 @@ export class StunTraversal implements TraversalService {
       }
       void this.#keep(endpoint, session, changed)
     })
+  }
+
+  recheck(): void {
+    this.#session?.recheck()
   }
 
   stop(): Promise<void> {
@@ -99,13 +104,16 @@ export class StunTraversal implements TraversalService {
     const keeper = new AddressKeeper(endpoint.now(), { rng: systemRng, servers })
     const attachment = endpoint.attach(keeper, changed)
     session.attachments.push(attachment)
+    session.recheck = () => {
+      keeper.recheck(endpoint.now())
+      attachment.wake()
+    }
     let interfaces = fingerprint()
     session.next = setInterval(() => {
       const now = fingerprint()
       if (now === interfaces) return
       interfaces = now
-      keeper.recheck(endpoint.now())
-      attachment.wake()
+      session.recheck()
     }, LOOK_AT_INTERFACES)
   }
 
@@ -140,6 +148,7 @@ interface Session {
   patience: NodeJS.Timeout | undefined
   /** The next look-up of the servers, or at the interfaces. */
   next: NodeJS.Timeout | undefined
+  recheck: () => void
   readonly ended: AbortController
 }
 

@@ -14,6 +14,8 @@ export interface TraversalService {
    * @param onChange to be called when {@link publicAddress} has changed.
    */
   start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void>
+  /** A peer fell silent, or the network says otherwise that addresses may have changed: look again, soon. */
+  recheck?(): void
   /** Must leave nothing running; the socket is still open. Also called after a `start` that failed. */
   stop(): Promise<void>
 }

@@ -52,6 +52,10 @@ const MAX_CONFIRMATIONS = 5
 /** A peer silent for so long, and for so many timeouts in a row, is gone (libutp: 5 timeouts, 31 s). */
 const GIVE_UP_AFTER: Micros = 30 * SECOND
 const GIVE_UP_TIMEOUTS = 6
+/** A path is not given up for another one sooner, whoever seems to speak there. */
+const SILENT_AFTER: Micros = SECOND
+/** Timeouts in a row after which something is wrong with the way, ours or the peer's. */
+const STALLED_TIMEOUTS = 2
 /** How long a closed connection acknowledges the peer's last FIN again: a few of its timeouts. */
 const LINGER: Micros = 4 * SECOND
 /** How far a RESET's ack may lie behind: it answers a packet that was under way. */
@@ -312,6 +316,25 @@ export class UtpConnection implements Waiting {
     this.#host.touch(this)
   }
 
+  /** @internal The peer should hear of us, though there may be nothing to say. */
+  announce(): void {
+    if (this.#state !== 'open') return
+    this.#receiver.ackNow = true
+    this.#host.touch(this)
+  }
+
+  /** @internal Whether a packet that came by an unknown path of the socket's own may be this connection's. */
+  recognises(path: Path, packet: Packet): boolean {
+    if (this.#state !== 'open' || path.via !== undefined || this.#path.via !== undefined) return false
+    const distance = sequenceDistance(packet.sequence, this.#receiver.ack)
+    return this.#sender.isPlausible(packet.ack) && Math.abs(distance) <= REORDER_LIMIT
+  }
+
+  /** @internal Nothing has come for as long as no two packets of a live peer are apart while it has something to say. */
+  isSilent(now: Micros): boolean {
+    return now - this.#lastHeard >= SILENT_AFTER
+  }
+
   /** @internal A packet for this connection, other than a RESET. */
   handlePacket(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
     this.#packetsReceived++
@@ -520,6 +543,7 @@ export class UtpConnection implements Waiting {
       return true
     }
     sender.retransmissionTimeout(now)
+    if (sender.timeouts === STALLED_TIMEOUTS) this.#host.emit({ type: 'stalled', connection: this })
     return false
   }
 

@@ -71,6 +71,8 @@ export class UtpMachine implements Machine<UtpEvent> {
   readonly #limits: MachineLimits
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
+  /** By the id they receive with alone, for peers that come from a new address. Bounded by `maxConnections`. */
+  readonly #byId = new Map<number, UtpConnection[]>()
   readonly #halfOpen: HalfOpenTable
   readonly #resets: ResetLimiter
   readonly #deadlines = new Deadlines<UtpConnection>()
@@ -146,6 +148,13 @@ export class UtpMachine implements Machine<UtpEvent> {
       ack: -1,
       reorderLimit: 0,
     })
+  }
+
+  /** Lets every peer hear from us: our own address may have changed, and who only listens would not notice. */
+  announce(): void {
+    for (const connections of this.#byId.values()) {
+      for (const connection of connections) connection.announce()
+    }
   }
 
   handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
@@ -261,11 +270,7 @@ export class UtpMachine implements Machine<UtpEvent> {
     const packet = this.#packet
     const connectionId = (packet.connectionId - 1) & 0xffff
     const entry = this.#halfOpen.find(now, path, connectionId)
-    if (entry === undefined) {
-      this.#unknown++
-      this.#sendReset(now, path)
-      return undefined
-    }
+    if (entry === undefined) return this.#follow(now, path)
     const beyond = sequenceDistance(packet.sequence, entry.sequence)
     if (packet.ack !== ((entry.ours - 1) & 0xffff) || beyond < 1 || beyond > FIRST_FLIGHT) return undefined
     this.#halfOpen.remove(path, connectionId)
@@ -283,6 +288,25 @@ export class UtpMachine implements Machine<UtpEvent> {
     })
     this.#events.push({ type: 'incoming', connection })
     return connection
+  }
+
+  /**
+   * A packet from nowhere that fits into a connection: its peer's address has changed, as when a NAT restarts. The
+   * connection goes with it once its known path has been silent: who would divert it must guess the id, the ack and the
+   * sequence number of one that says nothing, which is no easier than to forge its data. Sooner the packet is dropped,
+   * without the RESET that would end the connection at the peer.
+   */
+  #follow(now: Micros, path: Path): UtpConnection | undefined {
+    const packet = this.#packet
+    const connection = this.#byId.get(packet.connectionId)?.find((one) => one.recognises(path, packet))
+    if (connection?.isSilent(now)) {
+      connection.setPath(now, path)
+      this.#events.push({ type: 'moved', connection })
+      return connection
+    }
+    this.#unknown++
+    if (connection === undefined) this.#sendReset(now, path)
+    return undefined
   }
 
   /**
@@ -321,6 +345,9 @@ export class UtpMachine implements Machine<UtpEvent> {
   #add(now: Micros, settings: ConnectionSettings, start: ConnectionStart): UtpConnection {
     const connection = new UtpConnection(now, this.#host, settings, start)
     this.#connections.add(start.path, start.receiveId, connection)
+    const sameId = this.#byId.get(start.receiveId)
+    if (sameId === undefined) this.#byId.set(start.receiveId, [connection])
+    else sameId.push(connection)
     this.#count++
     this.#touch(connection)
     return connection
@@ -362,7 +389,11 @@ export class UtpMachine implements Machine<UtpEvent> {
   }
 
   #forget(connection: UtpConnection): void {
-    for (const path of connection.paths) this.#connections.remove(path, connection.receiveId)
+    const { paths, receiveId } = connection
+    for (const path of paths) this.#connections.remove(path, receiveId)
+    const others = this.#byId.get(receiveId)?.filter((one) => one !== connection) ?? []
+    if (others.length > 0) this.#byId.set(receiveId, others)
+    else this.#byId.delete(receiveId)
     this.#deadlines.remove(connection)
     this.#count--
   }

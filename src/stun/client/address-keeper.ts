@@ -57,6 +57,7 @@ export class AddressKeeper implements Machine<PublicAddress> {
   readonly #servers: readonly SocketAddress[]
   #interval: Micros
   #nextRound: Micros
+  #lastRound: Micros = -Infinity
   #current: PublicAddress = unknownAddress('pending')
   /** Of the round under way; bounded by MAX_SERVERS. */
   readonly #open = new Set<StunTransaction>()
@@ -82,9 +83,10 @@ export class AddressKeeper implements Machine<PublicAddress> {
     return this.#interval
   }
 
-  /** Asks again at once: the network may have changed. */
+  /** Asks again at once, but no more than once per second: the network may have changed. */
   recheck(now: Micros): void {
-    if (this.#open.size === 0) this.#nextRound = now
+    if (this.#open.size > 0) return
+    this.#nextRound = Math.min(this.#nextRound, Math.max(now, this.#lastRound + DOUBT))
   }
 
   handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
@@ -115,6 +117,7 @@ export class AddressKeeper implements Machine<PublicAddress> {
 
   #begin(now: Micros): void {
     this.#answers = []
+    this.#lastRound = now
     this.#nextRound = now + this.#interval
     for (const remote of this.#servers) {
       this.#open.add(

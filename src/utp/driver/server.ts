@@ -21,6 +21,8 @@ export interface UtpServerOptions {
    * connections are refused.
    */
   readonly onConnection?: (stream: UtpStream) => void
+  /** Called when a peer is not heard any more while it should be: its address or this port's own may have changed. */
+  readonly onStalled?: () => void
   /** Whether a stream stays writable after its peer ended. Default true, other than in node:net. */
   readonly allowHalfOpen?: boolean
   /** Bounds of memory, and the timeouts and buffers of connections. */
@@ -126,6 +128,15 @@ export class UtpServer {
     return connected(stream, signal)
   }
 
+  /**
+   * Lets every peer hear from this port, after its public address has changed: peers go on with a connection at the
+   * address it speaks from. Does nothing while not started.
+   */
+  announce(): void {
+    this.#running?.machine.announce()
+    this.#running?.wake()
+  }
+
   #inTurn(step: () => Promise<void>): Promise<void> {
     const result = this.#turn.then(step)
     this.#turn = result.catch(() => undefined)
@@ -217,6 +228,12 @@ export class UtpServer {
         break
       case 'ended':
         stream.onEnded()
+        break
+      case 'stalled':
+        this.#options.onStalled?.()
+        break
+      case 'moved':
+        this.#logger.debug('uTP peer has a new address', describe(stream))
         break
       case 'closed':
         running.streams.delete(connection)
