@@ -77,7 +77,7 @@ test('however a stream is cut, the framer gives the same messages', () => {
 })
 
 test('what is no TURN ends the stream at its first bytes', () => {
-  assert.equal(collect().framer.push(Buffer.from('GET / HTTP/1.1\r\n')), -1)
+  assert.equal(collect().framer.push(Buffer.from('SSH-2.0-OpenSSH')), -1)
   assert.equal(collect().framer.push(Buffer.from([0x80])), -1)
   assert.equal(collect().framer.push(Buffer.from([0x50, 0, 0, 0])), -1, 'an old channel number')
   assert.equal(collect({ oldChannels: true }).framer.push(Buffer.from([0x50, 0, 0, 0])), 4)
