@@ -1,0 +1,276 @@
+import { Attribute, ErrorCode } from '../../stun/codec/registry.ts'
+import { StunView } from '../../stun/codec/view.ts'
+import type { StunBuilder } from '../../stun/codec/builder.ts'
+import { SECOND, type Micros } from '../../core/machine.ts'
+import {
+  AddressFamily,
+  DEFAULT_LIFETIME,
+  EVEN_PORT_RESERVE,
+  RESERVATION_LIFETIME,
+  RESERVATION_TOKEN_LENGTH,
+  TransportProtocol,
+} from '../protocol/constants.ts'
+import type { Expiring } from './agenda.ts'
+import { Allocation } from './allocation.ts'
+import type { Opened, OpenRequest, RelayedSocket } from './io.ts'
+import { seconds, sourceKey, type Ask, type Relay } from './relay.ts'
+
+/** Allocate (RFC 8656 §7.2): the checks in the order of the section, then sockets, then the answer. */
+export class Allocating {
+  readonly #relay: Relay
+  /** Requests that wait for their sockets. Bounded by the limit `allocations`, which counts them. */
+  readonly #waiting = new Map<number, Waiting>()
+  /** Ports that are kept for a second Allocate, by token. Bounded: one for each allocation of the last 30 s. */
+  readonly #reservations = new Map<string, Reservation>()
+  #nextTicket = 1
+  #nextId = 1
+
+  constructor(relay: Relay) {
+    this.#relay = relay
+  }
+
+  handle(ask: Ask): void {
+    const relay = this.#relay
+    const { link, view } = ask
+    if (link.allocation !== undefined) {
+      // A retransmission gets the same answer again.
+      const { allocation } = link
+      const same = Buffer.compare(allocation.transactionId, view.transactionId) === 0
+      if (same && allocation.username === ask.user.username) this.#confirm(ask, allocation)
+      else relay.refuse(ask, ErrorCode.AllocationMismatch)
+      return
+    }
+    // The answer is on its way.
+    if (link.opening) return
+    const wanted = this.#read(ask)
+    if (wanted === undefined) return
+    const { token, mobility, ...request } = wanted
+    if (relay.draining !== undefined) {
+      const { alternate } = relay.draining
+      if (alternate === undefined) relay.refuse(ask, ErrorCode.InsufficientCapacity)
+      else {
+        relay.refuse(ask, ErrorCode.TryAlternate, (response) =>
+          response.address(Attribute.AlternateServer, alternate),
+        )
+      }
+      return
+    }
+    const { limits, perUser, perSource } = relay
+    const { username } = ask.user
+    const source = link.remote.address
+    const full = relay.allocations.size + this.#waiting.size >= limits.allocations
+    const overQuota =
+      perUser.of(username) >= limits.allocationsPerUser ||
+      perSource.of(sourceKey(source)) >= limits.allocationsPerSource
+    if (full || overQuota) {
+      relay.refuse(
+        ask,
+        overQuota ? ErrorCode.AllocationQuotaReached : ErrorCode.InsufficientCapacity,
+        undefined,
+        { reason: full ? 'the relay is full' : 'quota of user or source reached' },
+      )
+      return
+    }
+    perUser.add(username)
+    perSource.add(sourceKey(source))
+    // The bytes are the caller's again when this returns.
+    const kept = new StunView()
+    kept.open(Buffer.from(view.bytes))
+    const waiting: Waiting = { ask: { ...ask, view: kept }, request, mobility }
+    link.opening = true
+    const ticket = this.#nextTicket++
+    this.#waiting.set(ticket, waiting)
+    if (token === undefined) relay.tell({ type: 'open', request, ticket })
+    else this.opened(ask.now, ticket, { sockets: [this.#redeem(token)] })
+  }
+
+  opened(now: Micros, ticket: number, { sockets, reserved }: Opened): void {
+    const waiting = this.#waiting.get(ticket)
+    const [first, second] = sockets
+    const got = [first, second].filter((socket) => socket !== undefined)
+    if (waiting === undefined || got.length === 0) {
+      for (const socket of [...got, reserved]) socket?.close()
+      if (waiting !== undefined) this.#fail(ticket, waiting)
+      return
+    }
+    this.#waiting.delete(ticket)
+    const relay = this.#relay
+    const { ask, request, mobility } = waiting
+    const { link, view, user } = ask
+    link.opening = false
+    const allocation = new Allocation(relay, {
+      id: this.#nextId++,
+      username: user.username,
+      transport: request.transport,
+      link,
+      transactionId: Uint8Array.from(view.transactionId),
+      sockets: got,
+      expiresAt: now + lifetimeOf(relay, view),
+    })
+    link.allocation = allocation
+    const absent = request.families.find((_, n) => sockets[n] === undefined)
+    if (absent !== undefined) {
+      // RFC 8656 §7.2, check 9: met in part.
+      const code = relay.families.includes(absent)
+        ? ErrorCode.InsufficientCapacity
+        : ErrorCode.AddressFamilyNotSupported
+      allocation.addressError = { family: absent, code }
+    }
+    if (reserved !== undefined) allocation.reservationToken = this.#reserve(now, reserved)
+    if (mobility) relay.giveTicket(allocation)
+    relay.add(allocation)
+    for (const socket of got) socket.start(allocation)
+    this.#confirm({ ...ask, now }, allocation)
+  }
+
+  close(): void {
+    for (const reservation of [...this.#reservations.values()]) reservation.expire()
+  }
+
+  #fail(ticket: number, { ask }: Waiting): void {
+    this.#waiting.delete(ticket)
+    ask.link.opening = false
+    this.#relay.release(ask.user.username, ask.link.remote.address)
+    this.#relay.refuse(ask, ErrorCode.InsufficientCapacity, undefined, { reason: 'no free port' })
+  }
+
+  #confirm(ask: Ask, allocation: Allocation): void {
+    this.#relay.succeed(ask, (response) => {
+      for (const { address } of allocation.sockets) response.xorAddress(Attribute.XorRelayedAddress, address)
+      response.uint32(Attribute.Lifetime, seconds(allocation.expiresAt - ask.now))
+      response.xorAddress(Attribute.XorMappedAddress, ask.link.remote)
+      const { reservationToken, addressError, ticket } = allocation
+      if (reservationToken !== undefined) response.bytes(Attribute.ReservationToken, reservationToken)
+      if (addressError !== undefined) addressErrorCode(response, addressError)
+      if (ticket !== undefined) response.bytes(Attribute.MobilityTicket, ticket)
+    })
+  }
+
+  /** Checks 3 to 9 of RFC 8656 §7.2, and RFC 6062 §5.1; undefined: the request has been answered. */
+  #read(ask: Ask): Wanted | undefined {
+    const relay = this.#relay
+    const { view, link } = ask
+    const refuse = (code: number): undefined => {
+      relay.refuse(ask, code)
+      return undefined
+    }
+    const transport = view.uint8(Attribute.RequestedTransport)
+    if (transport === undefined) return refuse(ErrorCode.BadRequest)
+    const tcp = transport === TransportProtocol.Tcp
+    if (transport !== TransportProtocol.Udp && !(tcp && relay.tcpAllowed)) {
+      return refuse(ErrorCode.UnsupportedTransportProtocol)
+    }
+    const fragment = view.has(Attribute.DontFragment)
+    if (fragment && !relay.dontFragment) {
+      relay.refuse(ask, ErrorCode.UnknownAttribute, (response) =>
+        response.unknownAttributes([Attribute.DontFragment]),
+      )
+      return undefined
+    }
+    const evenPort = view.has(Attribute.EvenPort) ? view.uint8(Attribute.EvenPort) : undefined
+    const hasToken = view.has(Attribute.ReservationToken)
+    const token = view.value(Attribute.ReservationToken)
+    const requested = familyIn(view, Attribute.RequestedAddressFamily)
+    const additional = familyIn(view, Attribute.AdditionalAddressFamily)
+    const mobility = view.value(Attribute.MobilityTicket)
+    const reserve = evenPort !== undefined && (evenPort & EVEN_PORT_RESERVE) !== 0
+    const wrong =
+      (view.has(Attribute.EvenPort) && evenPort === undefined) ||
+      (hasToken && token?.length !== RESERVATION_TOKEN_LENGTH) ||
+      (hasToken && (evenPort !== undefined || requested !== undefined || additional !== undefined)) ||
+      (requested !== undefined && additional !== undefined) ||
+      (reserve && additional !== undefined) ||
+      (additional !== undefined && additional !== AddressFamily.Ipv6) ||
+      (tcp && (link.kind !== 'stream' || fragment || evenPort !== undefined || hasToken)) ||
+      (mobility !== undefined && mobility.length > 0)
+    if (wrong) return refuse(ErrorCode.BadRequest)
+    if (mobility !== undefined && !relay.mobilityAllowed) return refuse(ErrorCode.MobilityForbidden)
+    if (hasToken && !this.#reservations.has(Buffer.from(token ?? []).toString('hex'))) {
+      return refuse(ErrorCode.InsufficientCapacity)
+    }
+    const families = familiesFor(relay, requested, additional)
+    if (families === undefined) return refuse(ErrorCode.AddressFamilyNotSupported)
+    return {
+      transport,
+      families,
+      even: evenPort !== undefined,
+      reserve,
+      mobility: mobility !== undefined,
+      ...(hasToken && { token: Buffer.from(token ?? []).toString('hex') }),
+    }
+  }
+
+  #reserve(now: Micros, socket: RelayedSocket): Uint8Array {
+    const token = new Uint8Array(RESERVATION_TOKEN_LENGTH)
+    this.#relay.rng.fill(token)
+    const key = Buffer.from(token).toString('hex')
+    const reservation: Reservation = {
+      socket,
+      expiresAt: now + RESERVATION_LIFETIME,
+      slot: -1,
+      expire: () => {
+        this.#reservations.delete(key)
+        socket.close()
+      },
+    }
+    this.#reservations.set(key, reservation)
+    this.#relay.agenda.enter(reservation)
+    return token
+  }
+
+  #redeem(token: string): RelayedSocket | undefined {
+    const found = this.#reservations.get(token)
+    if (found === undefined) return undefined
+    this.#reservations.delete(token)
+    this.#relay.agenda.leave(found)
+    return found.socket
+  }
+}
+
+interface Wanted extends OpenRequest {
+  readonly token?: string
+  readonly mobility: boolean
+}
+
+interface Waiting {
+  readonly ask: Ask
+  readonly request: OpenRequest
+  readonly mobility: boolean
+}
+
+interface Reservation extends Expiring {
+  readonly socket: RelayedSocket
+  expire(): void
+}
+
+/** "the minimum of the client's proposed lifetime and the server's maximum", at least the default (RFC 8656 §7.2). */
+export function lifetimeOf(relay: Relay, view: StunView): Micros {
+  const asked = (view.uint32(Attribute.Lifetime) ?? 0) * SECOND
+  return Math.max(DEFAULT_LIFETIME, Math.min(asked, relay.limits.lifetime))
+}
+
+/** Undefined: absent; 0: there, and no family. */
+export function familyIn(view: StunView, attribute: number): number | undefined {
+  return view.has(attribute) ? (view.uint8(attribute) ?? 0) : undefined
+}
+
+function familiesFor(
+  relay: Relay,
+  requested: number | undefined,
+  additional: number | undefined,
+): readonly AddressFamily[] | undefined {
+  if (additional !== undefined) {
+    const both = [AddressFamily.Ipv4, AddressFamily.Ipv6]
+    return both.some((family) => relay.families.includes(family)) ? both : undefined
+  }
+  const family = [AddressFamily.Ipv4, AddressFamily.Ipv6].find(
+    (known) => known === (requested ?? AddressFamily.Ipv4),
+  )
+  return family !== undefined && relay.families.includes(family) ? [family] : undefined
+}
+
+/** RFC 8656 §18.12: the family, two reserved bytes, and a code as in ERROR-CODE. */
+function addressErrorCode(response: StunBuilder, { family, code }: { family: number; code: number }): void {
+  const value = Buffer.from([family, 0, Math.floor(code / 100), code % 100])
+  response.bytes(Attribute.AddressErrorCode, value)
+}

@@ -1,0 +1,522 @@
+import type { SocketAddress } from '../../core/address.ts'
+import { formatAddress } from '../../core/address.ts'
+import { SECOND, type Deadline, type Micros } from '../../core/machine.ts'
+import type { Rng } from '../../core/ports.ts'
+import { StunBuilder } from '../../stun/codec/builder.ts'
+import { Attribute, ErrorCode, MessageClass, Method, reasonPhrase } from '../../stun/codec/registry.ts'
+import { StunView } from '../../stun/codec/view.ts'
+import type { Authentication, ServerAuth } from '../../stun/credentials/server.ts'
+import { SourceLimiter, type RateLimit } from '../../stun/server/limiter.ts'
+import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
+import type { AddressFamily } from '../protocol/constants.ts'
+import { Agenda } from './agenda.ts'
+import { Allocation, type Permission } from './allocation.ts'
+import { Allocating } from './allocating.ts'
+import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent } from './io.ts'
+import { ByteBudget, defaultLimits, Tally, type RelayLimits } from './limits.ts'
+import { Mobility } from './mobility.ts'
+import { handleChannelBind, handleCreatePermission, handleSend } from './peers.ts'
+import { PeerPolicy } from './policy.ts'
+import { SendBuffer } from './send-buffer.ts'
+import { TcpRelaying } from './tcp.ts'
+
+/** What may change while the relay runs: see {@link Relay.configure}. */
+export interface RelaySettings {
+  /** Who may allocate: there is no way to run without. */
+  readonly auth: ServerAuth
+  /** Default: {@link PeerPolicy}'s, globally reachable unicast addresses only. */
+  readonly policy?: PeerPolicy
+  readonly limits?: Partial<RelayLimits>
+  /** Relay TCP too (RFC 6062): a way to scan ports and speak to services, so not unless asked for. */
+  readonly tcp?: boolean
+  /** Let clients move to another address with their allocation (RFC 8016); default true. */
+  readonly mobility?: boolean
+  /** Said in SOFTWARE to who has credentials; default: nothing. */
+  readonly software?: string
+  /** Requests from UDP addresses without an allocation; default 200 per second and source network, 1,000 at once. */
+  readonly rateLimit?: RateLimit | false
+}
+
+export interface RelayOptions extends RelaySettings {
+  readonly rng: Rng
+  /** Of the relayed transport addresses that can be had, the first by default. */
+  readonly families: readonly AddressFamily[]
+  /** Do the sockets leave DF set (RFC 8656 §14)? Otherwise DONT-FRAGMENT is an unknown attribute. */
+  readonly dontFragment?: boolean
+}
+
+/** Since the start. */
+export interface RelayCounters {
+  allocationsMade: number
+  requests: number
+  /** Error responses, by code. */
+  readonly errors: Map<number, number>
+  /** Requests dropped by the rate limit. */
+  limited: number
+  packetsToPeers: number
+  packetsFromPeers: number
+  bytesToPeers: number
+  bytesFromPeers: number
+  /** No channel, no permission, or a length that lies. */
+  droppedFromClients: number
+  /** No permission. */
+  droppedFromPeers: number
+  droppedByBandwidth: number
+  /** Peers that the policy refused, whatever the request. */
+  deniedPeers: number
+}
+
+/** A request whose sender is known. */
+export interface Ask {
+  readonly now: Micros
+  readonly link: ClientLink
+  readonly view: StunView
+  readonly user: Authentication & { ok: true }
+}
+
+/**
+ * The TURN server (RFC 8656, RFC 6062, RFC 8016) behind all ports that clients come to. It owns no socket: requests
+ * come with the {@link ClientLink} they came by, relayed sockets are asked for by {@link pollEvent} and answered with
+ * {@link opened}. After each call, drain the events and look at {@link pollTimeout}.
+ */
+export class Relay {
+  readonly counters: RelayCounters = {
+    allocationsMade: 0,
+    requests: 0,
+    errors: new Map(),
+    limited: 0,
+    packetsToPeers: 0,
+    packetsFromPeers: 0,
+    bytesToPeers: 0,
+    bytesFromPeers: 0,
+    droppedFromClients: 0,
+    droppedFromPeers: 0,
+    droppedByBandwidth: 0,
+    deniedPeers: 0,
+  }
+  readonly rng: Rng
+  readonly families: readonly AddressFamily[]
+  readonly dontFragment: boolean
+  readonly buffer = new SendBuffer()
+  readonly agenda = new Agenda()
+  readonly perUser = new Tally()
+  readonly perSource = new Tally()
+  limits: RelayLimits = defaultLimits
+  policy = new PeerPolicy()
+  /** Counts the policies: what an earlier one agreed to is asked anew. */
+  policyVersion = 0
+  tcpAllowed = false
+  mobilityAllowed = true
+  /** Where new clients are sent instead (300), or nowhere (508); undefined: they are served. */
+  draining: { readonly alternate: SocketAddress | undefined } | undefined
+  /** Is there any limit on bandwidth? */
+  metered = false
+  /** By id. Bounded by the limit `allocations`. */
+  readonly allocations = new Map<number, Allocation>()
+  #auth: ServerAuth
+  #software: string | undefined
+  #limiter: SourceLimiter | undefined
+  readonly #total = new ByteBudget(Infinity)
+  /** By allocation id and by user: entries go with the allocations. */
+  readonly #budgets = new Map<number, ByteBudget>()
+  readonly #userBudgets = new Map<string, ByteBudget>()
+  /** Drained after every call; beyond MAX_EVENTS news is dropped, never a request for a socket. */
+  readonly #events: RelayEvent[] = []
+  readonly #allocating: Allocating
+  readonly #mobility: Mobility
+  readonly #tcp: TcpRelaying
+  readonly #response = new StunBuilder()
+  readonly #data = new StunBuilder()
+  readonly #transactionId = new Uint8Array(12)
+
+  constructor(options: RelayOptions) {
+    this.rng = options.rng
+    this.families = options.families
+    this.dontFragment = options.dontFragment ?? false
+    this.#auth = options.auth
+    this.#allocating = new Allocating(this)
+    this.#mobility = new Mobility(this)
+    this.#tcp = new TcpRelaying(this)
+    this.configure(options)
+  }
+
+  /** Takes other settings: allocations stay, and what they may do is judged by the new ones from now on. */
+  configure(settings: RelaySettings): void {
+    const { rateLimit = { perSecond: 200, burst: 1_000 } } = settings
+    this.#auth = settings.auth
+    this.#software = settings.software
+    this.policy = settings.policy ?? new PeerPolicy()
+    this.policyVersion++
+    this.limits = { ...defaultLimits, ...settings.limits }
+    this.tcpAllowed = settings.tcp ?? false
+    this.mobilityAllowed = settings.mobility ?? true
+    this.#limiter = rateLimit === false ? undefined : new SourceLimiter(this.rng, rateLimit)
+    const { bandwidth, bandwidthPerUser, bandwidthPerAllocation } = this.limits
+    this.metered = Math.min(bandwidth, bandwidthPerUser, bandwidthPerAllocation) < Infinity
+    this.#total.perSecond = bandwidth
+    for (const budget of this.#budgets.values()) budget.perSecond = bandwidthPerAllocation
+    for (const budget of this.#userBudgets.values()) budget.perSecond = bandwidthPerUser
+  }
+
+  /**
+   * A STUN message from a client.
+   *
+   * @param view an open one.
+   * @returns false when it is no message of TURN's, and nothing has changed.
+   */
+  handleMessage(now: Micros, link: ClientLink, view: StunView): boolean {
+    const { method, messageClass } = view
+    if (method === Method.Send) {
+      if (messageClass === MessageClass.Indication) handleSend(this, now, link, view)
+      return true
+    }
+    const handler = messageClass === MessageClass.Request ? this.#handlerOf(method) : undefined
+    if (handler === undefined) return false
+    this.counters.requests++
+    if (
+      link.kind === 'udp' &&
+      link.allocation === undefined &&
+      this.#limiter?.take(now, link.remote.address) === false
+    ) {
+      this.counters.limited++
+      return true
+    }
+    const user = this.#auth.check(now, view, link.remote)
+    if (!user.ok) {
+      this.#reject(link, view, user.code, { challenge: user.challenge })
+      return true
+    }
+    const ask: Ask = { now, link, view, user }
+    const unknown = view.unknownRequired(understood)
+    if (unknown.length > 0) {
+      this.refuse(ask, ErrorCode.UnknownAttribute, (response) => response.unknownAttributes(unknown))
+    } else {
+      handler(ask)
+    }
+    return true
+  }
+
+  handleTimeout(now: Micros): void {
+    this.agenda.sweep(now)
+  }
+
+  pollEvent(): RelayEvent | undefined {
+    return this.#events.shift()
+  }
+
+  pollTimeout(): Deadline | undefined {
+    const at = this.agenda.next
+    return at === undefined ? undefined : { at, reason: 'expiry of allocations' }
+  }
+
+  /** The answer to the event `open`. */
+  opened(now: Micros, ticket: number, opened: Opened): void {
+    this.#allocating.opened(now, ticket, opened)
+  }
+
+  /** The answer to the event `connect`: the connection, or undefined when it failed. */
+  connected(now: Micros, ticket: number, connection: PeerConnection | undefined): void {
+    this.#tcp.connected(now, ticket, connection)
+  }
+
+  /** A peer has connected to the relayed address of a TCP allocation. */
+  peerConnected(now: Micros, allocation: Allocation, connection: PeerConnection): void {
+    this.#tcp.peerConnected(now, allocation, connection)
+  }
+
+  /** The TCP or TLS connection of a client has ended. */
+  linkClosed(now: Micros, link: ClientLink): void {
+    const { allocation } = link
+    if (allocation === undefined) return
+    if (allocation.nextLink !== undefined && allocation.link === link) this.moved(now, allocation)
+    else if (allocation.nextLink === link) allocation.nextLink = undefined
+    // With a ticket the client can come back by another connection, until the allocation expires.
+    else if (allocation.ticket === undefined) this.end(now, allocation, 'connection lost')
+  }
+
+  /** Ends everything. */
+  shutDown(now: Micros): void {
+    for (const allocation of [...this.allocations.values()]) this.end(now, allocation, 'shut down')
+    this.#allocating.close()
+  }
+
+  /** The client has been heard on the 5-tuple it moved to (RFC 8016 §3.2.2). */
+  moved(now: Micros, allocation: Allocation): void {
+    this.#mobility.moved(now, allocation)
+  }
+
+  /** RFC 8016: what lets the client come back from another address. */
+  giveTicket(allocation: Allocation): void {
+    this.#mobility.give(allocation)
+  }
+
+  /** Ends an allocation, and closes what it holds. */
+  end(_now: Micros, allocation: Allocation, reason: EndReason): void {
+    if (allocation.ended) return
+    allocation.ended = true
+    this.agenda.leave(allocation)
+    this.allocations.delete(allocation.id)
+    this.#mobility.forget(allocation)
+    this.release(allocation.username, allocation.source)
+    this.#budgets.delete(allocation.id)
+    for (const socket of allocation.sockets) socket.close()
+    this.#tcp.closeAll(allocation)
+    for (const link of [allocation.link, allocation.nextLink]) {
+      if (link === undefined) continue
+      link.allocation = undefined
+      link.released()
+    }
+    this.tell({ type: 'ended', allocation, reason })
+  }
+
+  /** Counts one allocation less. */
+  release(username: string, source: string): void {
+    if (this.perUser.remove(username) === 0) this.#userBudgets.delete(username)
+    this.perSource.remove(sourceKey(source))
+  }
+
+  add(allocation: Allocation): void {
+    this.allocations.set(allocation.id, allocation)
+    this.agenda.enter(allocation)
+    this.counters.allocationsMade++
+    const { bandwidthPerAllocation, bandwidthPerUser } = this.limits
+    this.#budgets.set(allocation.id, new ByteBudget(bandwidthPerAllocation))
+    if (!this.#userBudgets.has(allocation.username)) {
+      this.#userBudgets.set(allocation.username, new ByteBudget(bandwidthPerUser))
+    }
+    this.tell({ type: 'created', allocation })
+  }
+
+  /** Takes bytes from every budget; false when one is used up. */
+  take(now: Micros, allocation: Allocation, bytes: number): boolean {
+    const own = this.#budgets.get(allocation.id)
+    const users = this.#userBudgets.get(allocation.username)
+    if (own?.take(now, bytes) === false) return false
+    if (users?.take(now, bytes) === false) {
+      own?.giveBack(bytes)
+      return false
+    }
+    if (this.#total.take(now, bytes)) return true
+    own?.giveBack(bytes)
+    users?.giveBack(bytes)
+    return false
+  }
+
+  /** Asks the policy of today what an earlier one allowed. */
+  stillWelcome(allocation: Allocation, permission: Permission, peer: SocketAddress): boolean {
+    const refusal = this.policy.refuses(peer)
+    if (permission.portMatters) {
+      if (refusal !== undefined) this.counters.deniedPeers++
+      return refusal === undefined
+    }
+    if (refusal === undefined) {
+      permission.policyVersion = this.policyVersion
+      return true
+    }
+    permission.expiresAt = 0
+    this.counters.deniedPeers++
+    this.tell({
+      type: 'refused',
+      client: allocation.link.remote,
+      method: Method.CreatePermission,
+      code: ErrorCode.Forbidden,
+      reason: refusal,
+      username: allocation.username,
+      allocation: allocation.id,
+      peer: formatAddress(peer),
+    })
+    return false
+  }
+
+  sendChannelData(link: ClientLink, channel: number, payload: Uint8Array): void {
+    const stream = link.kind === 'stream'
+    const data = this.buffer.take(
+      stream ? streamedChannelDataLength(payload.length) : 4 + payload.length,
+    )
+    writeChannelData(data, channel, payload, stream)
+    link.send(data)
+  }
+
+  sendDataIndication(link: ClientLink, peer: SocketAddress, payload: Uint8Array): void {
+    this.#sendData(
+      link,
+      this.#startIndication(Method.Data)
+        .xorAddress(Attribute.XorPeerAddress, peer)
+        .bytes(Attribute.Data, payload),
+    )
+  }
+
+  /** RFC 8656 §18.13: type, code, and the MTU of "fragmentation needed" or "packet too big". */
+  sendIcmpIndication(link: ClientLink, peer: SocketAddress, type: number, code: number, data: number): void {
+    const value = Buffer.alloc(8)
+    value[2] = type
+    value[3] = code
+    value.writeUInt32BE(data, 4)
+    this.#sendData(
+      link,
+      this.#startIndication(Method.Data)
+        .xorAddress(Attribute.XorPeerAddress, peer)
+        .bytes(Attribute.Icmp, value),
+    )
+  }
+
+  /** RFC 6062 §5.3. */
+  sendConnectionAttempt(link: ClientLink, peer: SocketAddress, id: number): void {
+    this.#sendData(
+      link,
+      this.#startIndication(Method.ConnectionAttempt)
+        .uint32(Attribute.ConnectionId, id)
+        .xorAddress(Attribute.XorPeerAddress, peer),
+    )
+  }
+
+  /** A success response. */
+  succeed({ link, view, user }: Ask, details?: (response: StunBuilder) => void): void {
+    const response = this.#response.startResponse(view, MessageClass.Success)
+    details?.(response)
+    this.#finish(view, response, user)
+    link.send(response.copy())
+  }
+
+  /** An error response to who has credentials, and a word to the log. */
+  refuse(ask: Ask, code: number, details?: (response: StunBuilder) => void, because?: Because): void {
+    this.#reject(ask.link, ask.view, code, { user: ask.user, ...(details && { challenge: details }), ...because })
+  }
+
+  tell(event: RelayEvent): void {
+    if (this.#events.length < MAX_EVENTS || event.type === 'open' || event.type === 'connect') {
+      this.#events.push(event)
+    }
+  }
+
+  readonly #handlers: ReadonlyMap<number, (ask: Ask) => void> = new Map([
+    [Method.Allocate, (ask: Ask) => this.#allocating.handle(ask)],
+    [Method.Refresh, (ask: Ask) => this.#mobility.handleRefresh(ask)],
+    [Method.CreatePermission, (ask: Ask) => handleCreatePermission(this, ask)],
+    [Method.ChannelBind, (ask: Ask) => handleChannelBind(this, ask)],
+    [Method.Connect, (ask: Ask) => this.#tcp.handleConnect(ask)],
+    [Method.ConnectionBind, (ask: Ask) => this.#tcp.handleConnectionBind(ask)],
+  ])
+
+  #handlerOf(method: number): ((ask: Ask) => void) | undefined {
+    return this.#handlers.get(method)
+  }
+
+  /** The allocation of this 5-tuple, when its owner asks; otherwise the request is answered (RFC 8656 §5). */
+  allocationOf(ask: Ask): Allocation | undefined {
+    const { allocation } = ask.link
+    if (allocation === undefined) {
+      this.refuse(ask, ErrorCode.AllocationMismatch)
+      return undefined
+    }
+    if (allocation.username !== ask.user.username) {
+      this.refuse(ask, ErrorCode.WrongCredentials, undefined, { allocation: allocation.id })
+      return undefined
+    }
+    return allocation
+  }
+
+  #reject(
+    link: ClientLink,
+    view: StunView,
+    code: number,
+    {
+      user,
+      challenge,
+      ...because
+    }: {
+      user?: Authentication & { ok: true }
+      challenge?: (response: StunBuilder) => void
+    } & Because,
+  ): void {
+    const { errors } = this.counters
+    errors.set(code, (errors.get(code) ?? 0) + 1)
+    const response = this.#response.startResponse(view, MessageClass.Error)
+    // To an address that nothing vouches for, not a byte more than needed.
+    const unproven = user === undefined && link.kind === 'udp'
+    if (unproven) response.errorCode(code, '')
+    else response.errorCode(code)
+    challenge?.(response)
+    this.#finish(view, response, user)
+    link.send(response.copy())
+    // The first challenge is how everybody begins.
+    if (user === undefined && !view.has(Attribute.Username) && !view.has(Attribute.Userhash)) return
+    this.tell({
+      type: 'refused',
+      client: link.remote,
+      method: view.method,
+      code,
+      reason: because.reason ?? reasonPhrase(code),
+      ...(user && { username: user.username }),
+      ...(because.allocation !== undefined && { allocation: because.allocation }),
+      ...(because.peer !== undefined && { peer: because.peer }),
+    })
+  }
+
+  #finish(view: StunView, response: StunBuilder, user: (Authentication & { ok: true }) | undefined): void {
+    if (user !== undefined) {
+      if (this.#software !== undefined) response.text(Attribute.Software, this.#software)
+      user.sign(response)
+    }
+    if (view.hasFingerprint) response.fingerprint()
+  }
+
+  #startIndication(method: number): StunBuilder {
+    this.rng.fill(this.#transactionId)
+    return this.#data.start(method, MessageClass.Indication, this.#transactionId)
+  }
+
+  #sendData(link: ClientLink, message: StunBuilder): void {
+    const view = message.view()
+    const data = this.buffer.take(view.length)
+    data.set(view)
+    link.send(data)
+  }
+}
+
+/** Words for the log: never for the client. */
+interface Because {
+  readonly reason?: string
+  readonly allocation?: number
+  readonly peer?: string
+}
+
+/** Who shares a quota per source: an IPv4 address, an IPv6 /64. */
+export function sourceKey(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = ''] = address.split('::')
+  const groups = head.split(':')
+  return groups.length >= 4 ? groups.slice(0, 4).join(':') : `${head}::`
+}
+
+/** Seconds, as LIFETIME has them. */
+export const seconds = (span: Micros): number => Math.max(0, Math.round(span / SECOND))
+
+/** News that waits: what comes above it is not told. */
+const MAX_EVENTS = 10_000
+
+/** Comprehension-required attributes that a TURN server knows, whatever the method they belong to (RFC 8489 §6.3). */
+const understood: ReadonlySet<number> = new Set([
+  Attribute.MappedAddress,
+  Attribute.Username,
+  Attribute.Userhash,
+  Attribute.MessageIntegrity,
+  Attribute.MessageIntegritySha256,
+  Attribute.ErrorCode,
+  Attribute.UnknownAttributes,
+  Attribute.Realm,
+  Attribute.Nonce,
+  Attribute.PasswordAlgorithm,
+  Attribute.XorMappedAddress,
+  Attribute.ChannelNumber,
+  Attribute.Lifetime,
+  Attribute.XorPeerAddress,
+  Attribute.Data,
+  Attribute.XorRelayedAddress,
+  Attribute.RequestedAddressFamily,
+  Attribute.EvenPort,
+  Attribute.RequestedTransport,
+  Attribute.DontFragment,
+  Attribute.ReservationToken,
+  Attribute.ConnectionId,
+])
