@@ -1,4 +1,4 @@
-import { isIPv6 } from 'node:net'
+import { writeIp } from './ip.ts'
 
 /** A block of addresses that is not just somebody's. */
 export interface SpecialPurpose {
@@ -117,34 +117,9 @@ export function holds({ ip: first, bits }: AddressBlock, ip: Uint8Array): boolea
 
 /** The 4 or 16 bytes of an IP literal, without its zone; undefined when it is none. */
 export function ipBytes(text: string): Uint8Array | undefined {
-  const literal = text.replace(/%.*$/, '')
-  if (!literal.includes(':')) return quad(literal)
-  if (!isIPv6(literal)) return undefined
-  // A dotted quad at the end is two groups.
-  const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(literal)
-  const tail = dotted?.[2] === undefined ? undefined : quad(dotted[2])
-  const hex = (high: number, low: number): string => ((high << 8) | low).toString(16)
-  const [a = 0, b = 0, c = 0, d = 0] = tail ?? []
-  const all = tail === undefined ? literal : `${dotted?.[1] ?? ''}${hex(a, b)}:${hex(c, d)}`
-  const [head = '', after] = all.split('::')
-  const before = head === '' ? [] : head.split(':')
-  const behind = after === undefined || after === '' ? [] : after.split(':')
   const bytes = new Uint8Array(16)
-  const put = (groups: readonly string[], from: number): void => {
-    groups.forEach((group, n) => {
-      const value = parseInt(group, 16)
-      bytes[2 * (from + n)] = value >>> 8
-      bytes[2 * (from + n) + 1] = value & 255
-    })
-  }
-  put(before, 0)
-  put(behind, 8 - behind.length)
-  return bytes
-}
-
-function quad(text: string): Uint8Array | undefined {
-  const parts = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text)?.slice(1).map(Number)
-  return parts === undefined || parts.some((part) => part > 255) ? undefined : Uint8Array.from(parts)
+  const length = writeIp(text, bytes, 0)
+  return length === 0 ? undefined : bytes.subarray(0, length)
 }
 
 interface Parsed extends AddressBlock {

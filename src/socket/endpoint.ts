@@ -179,6 +179,25 @@ export class UdpEndpoint {
   }
 
   /**
+   * Sends one datagram at once, past the machines: for what is handed on from another socket and has waited there
+   * already. Call {@link flush} when there is no more for now.
+   *
+   * @returns false when the kernel takes no more, and then the datagram has not been taken.
+   */
+  forward(transmit: Transmit): boolean {
+    if (this.#blocked || this.#closed) return false
+    this.#counters.datagramsSent++
+    this.#counters.bytesSent += transmit.data.byteLength
+    this.#blocked = !this.#driver.send(transmit)
+    return true
+  }
+
+  /** Hands to the kernel what {@link forward} took. */
+  flush(): void {
+    this.#driver.flush()
+  }
+
+  /**
    * Gives a machine its place behind those attached before, and drains it.
    *
    * @throws {UsageError} `ERR_NATWORK_SOCKET_CLOSED`

@@ -1,4 +1,5 @@
-export { setDefaultDriver } from './drivers.ts'
+export type { Driver, DriverHandler } from './driver.ts'
+export { bindDriver, setDefaultDriver } from './drivers.ts'
 export type { DriverChoice } from './drivers.ts'
 export { UdpEndpoint } from './endpoint.ts'
 export type { Attachment, EndpointCounters, UdpEndpointOptions } from './endpoint.ts'

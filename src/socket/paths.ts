@@ -3,20 +3,33 @@ import type { Path } from '../core/machine.ts'
 
 /**
  * One {@link Path} object per remote address, so that a datagram costs no allocation and comparing paths is mostly
- * comparing pointers. Bounded: a direct-mapped table of SLOTS entries, in which a stranger's address can only push
- * out another one's entry (it is made again on its next datagram; {@link samePath} compares by value).
+ * comparing pointers. Bounded: a direct-mapped table that begins small, for sockets with few peers, and grows to 4,096
+ * entries, in which a stranger's address can only push out another one's entry (it is made again on its next datagram;
+ * {@link samePath} compares by value).
  */
 export class PathTable {
-  readonly #slots = new Array<Path | undefined>(SLOTS)
+  #slots = new Array<Path | undefined>(MIN_SLOTS)
+  #pushedOut = 0
 
   /** `address` as the operating system prints it. */
   lookup(address: string, port: number): Path {
-    const slot = hashAddress(address, port) & (SLOTS - 1)
+    const slot = hashAddress(address, port) & (this.#slots.length - 1)
     const found = this.#slots[slot]
     if (found?.remote.port === port && found.remote.address === address) return found
     const made: Path = { remote: { address, port } }
     this.#slots[slot] = made
+    if (found !== undefined && ++this.#pushedOut > this.#slots.length && this.#slots.length < MAX_SLOTS) this.#grow()
     return made
+  }
+
+  #grow(): void {
+    const paths = this.#slots
+    const size = 4 * paths.length
+    this.#pushedOut = 0
+    this.#slots = new Array<Path | undefined>(size)
+    for (const path of paths) {
+      if (path !== undefined) this.#slots[hashAddress(path.remote.address, path.remote.port) & (size - 1)] = path
+    }
   }
 }
 
@@ -29,7 +42,8 @@ export function unmapped(at: SocketAddress): SocketAddress {
   return dotted === undefined ? at : { address: dotted, port: at.port }
 }
 
-const SLOTS = 4_096
+const MIN_SLOTS = 16
+const MAX_SLOTS = 4_096
 
 /** 20 bits. The last characters differ most between neighbours; four of them and the port spread well enough. */
 export function hashAddress(address: string, port: number): number {

@@ -43,7 +43,13 @@ export class Allocating {
     // The answer is on its way.
     if (link.opening) return
     const wanted = this.#read(ask)
-    if (wanted === undefined) return
+    if (typeof wanted === 'number') {
+      // The one attribute that a server may know and not support (check 4).
+      const unknown = [Attribute.DontFragment]
+      const list = (response: StunBuilder): unknown => response.unknownAttributes(unknown)
+      relay.refuse(ask, wanted, wanted === ErrorCode.UnknownAttribute ? list : undefined)
+      return
+    }
     const { token, mobility, ...request } = wanted
     if (relay.draining !== undefined) {
       const { alternate } = relay.draining
@@ -132,6 +138,7 @@ export class Allocating {
     ask.link.opening = false
     this.#relay.release(ask.user.username, ask.link.remote.address)
     this.#relay.refuse(ask, ErrorCode.InsufficientCapacity, undefined, { reason: 'no free port' })
+    ask.link.released()
   }
 
   #confirm(ask: Ask, allocation: Allocation): void {
@@ -146,27 +153,17 @@ export class Allocating {
     })
   }
 
-  /** Checks 3 to 9 of RFC 8656 §7.2, and RFC 6062 §5.1; undefined: the request has been answered. */
-  #read(ask: Ask): Wanted | undefined {
+  /** Checks 3 to 9 of RFC 8656 §7.2, and RFC 6062 §5.1; a number: the error code that the request deserves. */
+  #read({ view, link }: Ask): Wanted | number {
     const relay = this.#relay
-    const { view, link } = ask
-    const refuse = (code: number): undefined => {
-      relay.refuse(ask, code)
-      return undefined
-    }
     const transport = view.uint8(Attribute.RequestedTransport)
-    if (transport === undefined) return refuse(ErrorCode.BadRequest)
+    if (transport === undefined) return ErrorCode.BadRequest
     const tcp = transport === TransportProtocol.Tcp
     if (transport !== TransportProtocol.Udp && !(tcp && relay.tcpAllowed)) {
-      return refuse(ErrorCode.UnsupportedTransportProtocol)
+      return ErrorCode.UnsupportedTransportProtocol
     }
     const fragment = view.has(Attribute.DontFragment)
-    if (fragment && !relay.dontFragment) {
-      relay.refuse(ask, ErrorCode.UnknownAttribute, (response) =>
-        response.unknownAttributes([Attribute.DontFragment]),
-      )
-      return undefined
-    }
+    if (fragment && !relay.dontFragment) return ErrorCode.UnknownAttribute
     const evenPort = view.has(Attribute.EvenPort) ? view.uint8(Attribute.EvenPort) : undefined
     const hasToken = view.has(Attribute.ReservationToken)
     const token = view.value(Attribute.ReservationToken)
@@ -183,13 +180,13 @@ export class Allocating {
       (additional !== undefined && additional !== AddressFamily.Ipv6) ||
       (tcp && (link.kind !== 'stream' || fragment || evenPort !== undefined || hasToken)) ||
       (mobility !== undefined && mobility.length > 0)
-    if (wrong) return refuse(ErrorCode.BadRequest)
-    if (mobility !== undefined && !relay.mobilityAllowed) return refuse(ErrorCode.MobilityForbidden)
+    if (wrong) return ErrorCode.BadRequest
+    if (mobility !== undefined && !relay.mobilityAllowed) return ErrorCode.MobilityForbidden
     if (hasToken && !this.#reservations.has(Buffer.from(token ?? []).toString('hex'))) {
-      return refuse(ErrorCode.InsufficientCapacity)
+      return ErrorCode.InsufficientCapacity
     }
     const families = familiesFor(relay, requested, additional)
-    if (families === undefined) return refuse(ErrorCode.AddressFamilyNotSupported)
+    if (families === undefined) return ErrorCode.AddressFamilyNotSupported
     return {
       transport,
       families,

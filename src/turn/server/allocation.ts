@@ -171,7 +171,13 @@ export class Allocation implements Expiring {
   }
 
   /** Binds or refreshes: ask {@link mayBind} before. */
-  bind(now: Micros, number: number, peer: SocketAddress, permission: Permission, socket: RelayedSocket): void {
+  bind(
+    now: Micros,
+    number: number,
+    peer: SocketAddress,
+    permission: Permission,
+    socket: RelayedSocket,
+  ): void {
     const expiresAt = now + CHANNEL_LIFETIME
     const found = this.#channels.get(number)
     if (found !== undefined) {
@@ -274,7 +280,8 @@ export class Allocation implements Expiring {
     counters.bytesFromPeers += bytes.length
     this.packetsFromPeers++
     this.bytesFromPeers += bytes.length
-    if (channel !== undefined && channel.expiresAt > now) relay.sendChannelData(this.link, channel.number, bytes)
+    if (channel !== undefined && channel.expiresAt > now)
+      relay.sendChannelData(this.link, channel.number, bytes)
     else relay.sendDataIndication(this.link, path.remote, bytes)
   }
 

@@ -103,7 +103,10 @@ export class Mobility {
     const relay = this.#relay
     const { view, now } = ask
     const family = familyIn(view, Attribute.RequestedAddressFamily)
-    if (family !== undefined && !allocation.sockets.some(({ address }) => familyNumber(address.address) === family)) {
+    if (
+      family !== undefined &&
+      !allocation.sockets.some(({ address }) => familyNumber(address.address) === family)
+    ) {
       relay.refuse(ask, ErrorCode.PeerAddressFamilyMismatch)
       return
     }

@@ -4,13 +4,14 @@ import { SECOND, type Deadline, type Micros } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import { StunBuilder } from '../../stun/codec/builder.ts'
 import { Attribute, ErrorCode, MessageClass, Method, reasonPhrase } from '../../stun/codec/registry.ts'
-import { StunView } from '../../stun/codec/view.ts'
+import type { StunView } from '../../stun/codec/view.ts'
 import type { Authentication, ServerAuth } from '../../stun/credentials/server.ts'
 import { SourceLimiter, type RateLimit } from '../../stun/server/limiter.ts'
 import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
 import type { AddressFamily } from '../protocol/constants.ts'
 import { Agenda } from './agenda.ts'
-import { Allocation, type Permission } from './allocation.ts'
+import type { Allocation } from './allocation.ts'
+import { type Permission } from './allocation.ts'
 import { Allocating } from './allocating.ts'
 import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent } from './io.ts'
 import { ByteBudget, defaultLimits, Tally, type RelayLimits } from './limits.ts'
@@ -181,7 +182,7 @@ export class Relay {
       this.counters.limited++
       return true
     }
-    const user = this.#auth.check(now, view, link.remote)
+    const user = this.#authenticate(now, link, view)
     if (!user.ok) {
       this.#reject(link, view, user.code, { challenge: user.challenge })
       return true
@@ -330,9 +331,7 @@ export class Relay {
 
   sendChannelData(link: ClientLink, channel: number, payload: Uint8Array): void {
     const stream = link.kind === 'stream'
-    const data = this.buffer.take(
-      stream ? streamedChannelDataLength(payload.length) : 4 + payload.length,
-    )
+    const data = this.buffer.take(stream ? streamedChannelDataLength(payload.length) : 4 + payload.length)
     writeChannelData(data, channel, payload, stream)
     link.send(data)
   }
@@ -371,7 +370,7 @@ export class Relay {
   }
 
   /** A success response. */
-  succeed({ link, view, user }: Ask, details?: (response: StunBuilder) => void): void {
+  succeed({ link, view, user }: Ask, details?: (response: StunBuilder) => unknown): void {
     const response = this.#response.startResponse(view, MessageClass.Success)
     details?.(response)
     this.#finish(view, response, user)
@@ -379,8 +378,12 @@ export class Relay {
   }
 
   /** An error response to who has credentials, and a word to the log. */
-  refuse(ask: Ask, code: number, details?: (response: StunBuilder) => void, because?: Because): void {
-    this.#reject(ask.link, ask.view, code, { user: ask.user, ...(details && { challenge: details }), ...because })
+  refuse(ask: Ask, code: number, details?: (response: StunBuilder) => unknown, because?: Because): void {
+    this.#reject(ask.link, ask.view, code, {
+      user: ask.user,
+      ...(details && { challenge: details }),
+      ...because,
+    })
   }
 
   tell(event: RelayEvent): void {
@@ -416,6 +419,19 @@ export class Relay {
     return allocation
   }
 
+  /**
+   * A data connection of RFC 6062 may answer the nonce of its control connection: it is the same client by another port,
+   * and clients such as coturn's know no other nonce by then.
+   */
+  #authenticate(now: Micros, link: ClientLink, view: StunView): Authentication {
+    const user = this.#auth.check(now, view, link.remote)
+    if (user.ok || user.code !== ErrorCode.StaleNonce || view.method !== Method.ConnectionBind) return user
+    const control = this.#tcp.controlOf(view)
+    if (control?.address !== link.remote.address) return user
+    const asControl = this.#auth.check(now, view, control)
+    return asControl.ok ? asControl : user
+  }
+
   #reject(
     link: ClientLink,
     view: StunView,
@@ -426,7 +442,7 @@ export class Relay {
       ...because
     }: {
       user?: Authentication & { ok: true }
-      challenge?: (response: StunBuilder) => void
+      challenge?: (response: StunBuilder) => unknown
     } & Because,
   ): void {
     const { errors } = this.counters

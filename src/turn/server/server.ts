@@ -12,11 +12,10 @@ export interface TurnServerPlace {
    * may look like a SYN; `old` for clients of RFC 5766, on a port of its own only. Default `no-utp`.
    */
   readonly channels?: ClientLink['channels']
-  /**
-   * Sends at once what is relayed, or drops it; default: it waits for {@link TurnServer.pollTransmit} like the answers
-   * do.
-   */
-  readonly forward?: (transmit: Transmit) => void
+  /** Sends at once, past {@link TurnServer.pollTransmit}; false when there is no room, and then it waits. */
+  readonly forward?: (transmit: Transmit) => boolean
+  /** Everything that came in has been relayed: hand it to the kernel. */
+  readonly flush?: () => void
 }
 
 /**
@@ -26,7 +25,8 @@ export interface TurnServerPlace {
 export class TurnServer implements Machine<RelayEvent> {
   readonly #relay: Relay
   readonly #channels: ClientLink['channels']
-  readonly #forward: (transmit: Transmit) => void
+  readonly #send: (transmit: Transmit) => void
+  readonly #flush: (() => void) | undefined
   readonly #view = new StunView()
   /** Clients with an allocation, by address and port. Bounded by the relay's limit of allocations, twice while they move. */
   readonly #links = new Map<string, Map<number, UdpLink>>()
@@ -38,11 +38,12 @@ export class TurnServer implements Machine<RelayEvent> {
   constructor(relay: Relay, place: TurnServerPlace = {}) {
     this.#relay = relay
     this.#channels = place.channels ?? 'no-utp'
-    this.#forward =
-      place.forward ??
-      ((transmit) => {
-        if (this.#transmits.length < MAX_WAITING) this.#transmits.push(transmit)
-      })
+    this.#flush = place.flush
+    const { forward } = place
+    this.#send = (transmit) => {
+      if (forward?.(transmit) === true) return
+      if (this.#transmits.length < MAX_WAITING) this.#transmits.push(transmit)
+    }
   }
 
   handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
@@ -58,7 +59,7 @@ export class TurnServer implements Machine<RelayEvent> {
     const view = this.#view
     if (!view.open(bytes)) return false
     const known = this.#linkOf(path)
-    const link = known ?? new UdpLink(path, this.#channels, this.#forward)
+    const link = known ?? new UdpLink(path, this.#channels, this.#send)
     if (!this.#relay.handleMessage(now, link, view)) return false
     if (known === undefined && (link.allocation !== undefined || link.opening)) this.#keep(link)
     else if (known !== undefined && known.allocation === undefined && !known.opening) this.#drop(known)
@@ -70,7 +71,9 @@ export class TurnServer implements Machine<RelayEvent> {
   }
 
   pollTransmit(): Transmit | undefined {
-    return this.#transmits.shift()
+    const next = this.#transmits.shift()
+    if (next === undefined) this.#flush?.()
+    return next
   }
 
   pollEvent(): RelayEvent | undefined {
@@ -118,12 +121,12 @@ class UdpLink implements ClientLink {
   opening = false
   onReleased: (() => void) | undefined
   readonly #path: Path
-  readonly #forward: (transmit: Transmit) => void
+  readonly #send: (transmit: Transmit) => void
 
-  constructor(path: Path, channels: ClientLink['channels'], forward: (transmit: Transmit) => void) {
+  constructor(path: Path, channels: ClientLink['channels'], send: (transmit: Transmit) => void) {
     this.#path = path
     this.channels = channels
-    this.#forward = forward
+    this.#send = send
   }
 
   get remote(): SocketAddress {
@@ -131,7 +134,7 @@ class UdpLink implements ClientLink {
   }
 
   send(data: Uint8Array): void {
-    this.#forward({ path: this.#path, data })
+    this.#send({ path: this.#path, data })
   }
 
   released(): void {

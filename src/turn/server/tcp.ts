@@ -103,7 +103,12 @@ export class TcpRelaying {
     const { link, view, user } = ask
     const id = view.uint32(Attribute.ConnectionId)
     const pending = id === undefined ? undefined : this.#pending.get(id)
-    if (link.joinTo === undefined || link.allocation !== undefined || id === undefined || pending === undefined) {
+    if (
+      link.joinTo === undefined ||
+      link.allocation !== undefined ||
+      id === undefined ||
+      pending === undefined
+    ) {
       relay.refuse(ask, ErrorCode.BadRequest)
       return
     }
@@ -115,6 +120,12 @@ export class TcpRelaying {
     relay.agenda.leave(pending)
     relay.succeed(ask, (response) => response.uint32(Attribute.ConnectionId, id))
     link.joinTo(pending.connection)
+  }
+
+  /** Where the client is that a ConnectionBind's connection was made for. */
+  controlOf(view: StunView): SocketAddress | undefined {
+    const id = view.uint32(Attribute.ConnectionId)
+    return id === undefined ? undefined : this.#pending.get(id)?.allocation.link.remote
   }
 
   /** "If the allocation … expires, the data connection MUST be closed" (§5.5). */

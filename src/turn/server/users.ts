@@ -51,7 +51,9 @@ export class KeyedUsers implements CredentialStore {
   /** @param users per username the keys there are: {@link longTermKey}. A user without SHA-256 key logs in by MD5 only. */
   constructor(
     realm: string,
-    users: Iterable<readonly [username: string, keys: { readonly md5?: Uint8Array; readonly sha256?: Uint8Array }]>,
+    users: Iterable<
+      readonly [username: string, keys: { readonly md5?: Uint8Array; readonly sha256?: Uint8Array }]
+    >,
   ) {
     this.realm = opaqueString(realm)
     for (const [username, { md5, sha256 }] of users) {

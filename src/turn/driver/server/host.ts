@@ -1,0 +1,309 @@
+import { randomBytes } from 'node:crypto'
+import { networkInterfaces } from 'node:os'
+import { formatAddress } from '../../../core/address.ts'
+import { silentLogger, type Logger } from '../../../core/logger.ts'
+import { SECOND } from '../../../core/machine.ts'
+import { systemClock, systemRng } from '../../../core/ports.ts'
+import type { UdpEndpoint } from '../../../socket/index.ts'
+import { bindDriver, type Attachment } from '../../../socket/index.ts'
+import { Method } from '../../../stun/codec/registry.ts'
+import { LongTermServerAuth, type CredentialStore } from '../../../stun/credentials/server.ts'
+import { TurnUsageError } from '../../errors.ts'
+import { TransportProtocol, type AddressFamily } from '../../protocol/constants.ts'
+import type { ClientLink, OpenRequest, RelayedSocket, RelayEvent } from '../../server/io.ts'
+import { PeerPolicy, type PeerPolicyOptions } from '../../server/policy.ts'
+import { Relay, type RelaySettings } from '../../server/relay.ts'
+import { TurnServer } from '../../server/server.ts'
+import { familyNumber, RelayPorts, type RelayAddress } from './ports.ts'
+import { TcpRelayed } from './relayed-tcp.ts'
+import { Flusher, UdpRelayed } from './relayed-udp.ts'
+
+/** What may change while the relay runs. */
+export interface RelayHostSettings extends Omit<RelaySettings, 'auth' | 'policy'> {
+  readonly users: CredentialStore
+  /** Which peers are welcome beyond, or among, those of the whole internet. */
+  readonly peers?: Pick<PeerPolicyOptions, 'allow' | 'deny'>
+}
+
+export interface RelayHostOptions extends RelayHostSettings {
+  /** Where relayed transport addresses are: one of each family, or more. */
+  readonly addresses: readonly RelayAddress[]
+  /** The ports of the relayed transport addresses; default 49,152–65,535. */
+  readonly ports?: { readonly min: number; readonly max: number }
+  /** Seconds after which clients are asked to answer another nonce; default 600. */
+  readonly nonceLifetime?: number
+  readonly logger?: Logger
+}
+
+/**
+ * A {@link Relay} with sockets: opens the relayed ones, and writes what happens to the log. Clients come by
+ * {@link attach} and {@link link}.
+ */
+export class RelayHost {
+  readonly relay: Relay
+  readonly #addresses: readonly RelayAddress[]
+  readonly #ports: RelayPorts
+  readonly #logger: Logger
+  readonly #flusher = new Flusher()
+  readonly #secret = randomBytes(32)
+  readonly #nonceLifetime: number
+  /** Of the ports that clients and operators come to, as peers would write them. Bounded by the configuration. */
+  readonly #listening = new Set<string>()
+  readonly #attachments: { readonly endpoint: UdpEndpoint; readonly attachment: Attachment }[] = []
+  #timer: NodeJS.Timeout | undefined
+  #timerAt = Infinity
+  #closed = false
+
+  /** @throws {TurnUsageError} `ERR_NATWORK_TURN_CONFIG` */
+  constructor(options: RelayHostOptions) {
+    const { addresses, ports } = options
+    if (addresses.length === 0) {
+      throw new TurnUsageError(
+        'ERR_NATWORK_TURN_CONFIG',
+        'a relay needs an address to relay at: name an IP address of this machine',
+      )
+    }
+    if (ports !== undefined && !(ports.min >= 1024 && ports.min <= ports.max && ports.max <= 65_535)) {
+      throw new TurnUsageError(
+        'ERR_NATWORK_TURN_CONFIG',
+        'the relay ports have to lie in 1024–65535, the lower first',
+      )
+    }
+    this.#addresses = addresses
+    this.#ports = new RelayPorts(systemRng, ports)
+    this.#logger = options.logger ?? silentLogger
+    this.#nonceLifetime = options.nonceLifetime ?? 600
+    const families: AddressFamily[] = [...new Set(addresses.map(({ host }) => familyNumber(host)))]
+    this.relay = new Relay({
+      ...this.#settings(options),
+      rng: systemRng,
+      families,
+      // Linux sets DF on UDP unless told otherwise (ip(7), IP_PMTUDISC_WANT).
+      dontFragment: process.platform === 'linux',
+    })
+  }
+
+  /** Takes other settings; see {@link Relay.configure}. */
+  configure(settings: RelayHostSettings): void {
+    this.relay.configure(this.#settings(settings))
+  }
+
+  /** No peer is reached at this port of ours, whatever else is allowed. */
+  addListening(host: string, port: number): void {
+    const hosts = host === '0.0.0.0' || host === '::' ? this.#ownAddresses() : [host]
+    for (const one of hosts) this.#listening.add(`${one} ${port}`)
+  }
+
+  /** Serves clients at a UDP port, which may be shared with other machines. */
+  attach(endpoint: UdpEndpoint, channels: ClientLink['channels']): void {
+    this.addListening(endpoint.address.address, endpoint.address.port)
+    const server = new TurnServer(this.relay, {
+      channels,
+      forward: (transmit) => endpoint.forward(transmit),
+      flush: () => {
+        this.#flusher.flush()
+      },
+    })
+    const attachment = endpoint.attach(server, (event) => {
+      this.#handle(event)
+    })
+    this.#attachments.push({ endpoint, attachment })
+  }
+
+  /** After each call of the relay that came not from an attached port: does what it asks for, and sets the timer. */
+  drain(): void {
+    for (let event = this.relay.pollEvent(); event !== undefined; event = this.relay.pollEvent()) {
+      this.#handle(event)
+    }
+    this.#flusher.flush()
+    this.#armTimer()
+  }
+
+  /** Ends all allocations. Idempotent. */
+  close(): void {
+    if (this.#closed) return
+    this.relay.shutDown(systemClock.now())
+    this.drain()
+    this.#closed = true
+    clearTimeout(this.#timer)
+    for (const { attachment } of this.#attachments) attachment.detach()
+  }
+
+  #settings({ users, peers, ...rest }: RelayHostSettings): RelaySettings {
+    const policy = new PeerPolicy({
+      ...peers,
+      ownAddresses: this.#ownAddresses(),
+      isRelayed: (address, port) => this.#ports.has(address, port),
+      isListening: (address, port) => this.#listening.has(`${address} ${port}`),
+    })
+    return {
+      ...rest,
+      policy,
+      auth: new LongTermServerAuth(users, this.#secret, this.#nonceLifetime * SECOND),
+    }
+  }
+
+  #ownAddresses(): string[] {
+    return [
+      ...localAddresses(),
+      ...this.#addresses.flatMap(({ host, external }) =>
+        external === undefined ? [host] : [host, external],
+      ),
+    ]
+  }
+
+  #handle(event: RelayEvent): void {
+    switch (event.type) {
+      case 'open':
+        void this.#open(event.request, event.ticket)
+        break
+      case 'connect':
+        if (event.from instanceof TcpRelayed) {
+          event.from.connect(event.peer, (connection) => {
+            this.relay.connected(systemClock.now(), event.ticket, connection)
+            this.drain()
+          })
+        }
+        break
+      case 'created': {
+        const { id, username, sockets, link, transport } = event.allocation
+        this.#logger.info('allocation created', {
+          allocation: id,
+          user: username,
+          client: formatAddress(link.remote),
+          relayed: sockets.map(({ address }) => formatAddress(address)),
+          ...(transport === TransportProtocol.Tcp && { transport: 'tcp' }),
+        })
+        this.#armTimer()
+        break
+      }
+      case 'ended': {
+        const { id, username, bytesToPeers, bytesFromPeers } = event.allocation
+        const { reason } = event
+        this.#logger.info('allocation ended', {
+          allocation: id,
+          user: username,
+          reason,
+          bytesToPeers,
+          bytesFromPeers,
+        })
+        break
+      }
+      case 'refused': {
+        const { method, client, code, reason, username, allocation, peer } = event
+        this.#logger.warn('request refused', {
+          method: methodName(method),
+          client: formatAddress(client),
+          code,
+          reason,
+          ...(username !== undefined && { user: username }),
+          ...(allocation !== undefined && { allocation }),
+          ...(peer !== undefined && { peer }),
+        })
+        break
+      }
+    }
+  }
+
+  async #open(request: OpenRequest, ticket: number): Promise<void> {
+    const sockets: (RelayedSocket | undefined)[] = []
+    let reserved: RelayedSocket | undefined
+    for (const family of request.families) {
+      const pair = await this.#openOne(request, family)
+      sockets.push(pair[0])
+      reserved ??= pair[1]
+    }
+    this.relay.opened(systemClock.now(), ticket, { sockets, ...(reserved !== undefined && { reserved }) })
+    this.drain()
+    this.#flushClients()
+  }
+
+  async #openOne(
+    request: OpenRequest,
+    family: AddressFamily,
+  ): Promise<[RelayedSocket | undefined, RelayedSocket | undefined]> {
+    // Several addresses of one family take turns.
+    const places = this.#addresses.filter(({ host }) => familyNumber(host) === family)
+    const place = places[systemRng.uint32() % Math.max(1, places.length)]
+    if (place === undefined) return [undefined, undefined]
+    const external = place.external ?? place.host
+    for (const port of this.#ports.candidates(external, request.even, request.reserve)) {
+      const first = await this.#bind(request.transport, place, external, port)
+      if (first === undefined) continue
+      if (!request.reserve) return [first, undefined]
+      const second = await this.#bind(request.transport, place, external, port + 1)
+      if (second !== undefined) return [first, second]
+      first.close()
+    }
+    return [undefined, undefined]
+  }
+
+  /** Undefined when another program has the port. */
+  async #bind(
+    transport: TransportProtocol,
+    { host }: RelayAddress,
+    external: string,
+    port: number,
+  ): Promise<RelayedSocket | undefined> {
+    const address = { address: external, port }
+    // Before the first await: two requests must not try the same port.
+    this.#ports.take(address)
+    const onClose = (): void => {
+      this.#ports.free(address)
+    }
+    try {
+      if (transport === TransportProtocol.Tcp) {
+        return await TcpRelayed.listen(
+          { address: host, port },
+          address,
+          onClose,
+          (allocation, connection) => {
+            this.relay.peerConnected(systemClock.now(), allocation, connection)
+            this.drain()
+          },
+        )
+      }
+      const driver = await bindDriver({ address: host, port }, undefined, {
+        recvBufferSize: RELAY_RECEIVE_BUFFER,
+        reusePort: false,
+      })
+      return new UdpRelayed(driver, address, this.#flusher, this.#flushClients, onClose)
+    } catch {
+      onClose()
+      return undefined
+    }
+  }
+
+  /** The clients' ports: they have been given something outside of their own turn. */
+  readonly #flushClients = (): void => {
+    for (const { endpoint } of this.#attachments) endpoint.flush()
+  }
+
+  #armTimer(): void {
+    const at = this.relay.pollTimeout()?.at ?? Infinity
+    if (at >= this.#timerAt || this.#closed) return
+    clearTimeout(this.#timer)
+    this.#timerAt = at
+    const wait = Math.max(1, Math.ceil((at - systemClock.now()) / 1_000))
+    this.#timer = setTimeout(() => {
+      this.#timerAt = Infinity
+      this.relay.handleTimeout(systemClock.now())
+      this.drain()
+    }, wait)
+    // Clients' sockets keep the process alive, not the wish to forget them.
+    this.#timer.unref()
+  }
+}
+
+/** Bytes that may wait at a relayed address: as at any port of ours. */
+const RELAY_RECEIVE_BUFFER = 4 * 1024 * 1024
+
+function localAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((entries) =>
+    (entries ?? []).map(({ address }) => address.replace(/%.*/, '')),
+  )
+}
+
+function methodName(method: number): string {
+  return Object.entries(Method).find(([, number]) => number === method)?.[0] ?? String(method)
+}
