@@ -18,7 +18,8 @@ export class PathTable {
     if (found?.remote.port === port && found.remote.address === address) return found
     const made: Path = { remote: { address, port } }
     this.#slots[slot] = made
-    if (found !== undefined && ++this.#pushedOut > this.#slots.length && this.#slots.length < MAX_SLOTS) this.#grow()
+    if (found !== undefined && ++this.#pushedOut > this.#slots.length && this.#slots.length < MAX_SLOTS)
+      this.#grow()
     return made
   }
 
@@ -28,7 +29,8 @@ export class PathTable {
     this.#pushedOut = 0
     this.#slots = new Array<Path | undefined>(size)
     for (const path of paths) {
-      if (path !== undefined) this.#slots[hashAddress(path.remote.address, path.remote.port) & (size - 1)] = path
+      if (path !== undefined)
+        this.#slots[hashAddress(path.remote.address, path.remote.port) & (size - 1)] = path
     }
   }
 }

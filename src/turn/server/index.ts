@@ -1,4 +1,4 @@
-export { Allocation, type Channel, Permission } from './allocation.ts'
+export { type Allocation as ServedAllocation, type Channel, type Permission } from './allocation.ts'
 export * from './io.ts'
 export { defaultLimits, type RelayLimits } from './limits.ts'
 export * from './policy.ts'
