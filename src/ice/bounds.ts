@@ -6,7 +6,7 @@ import { MILLISECOND, SECOND } from '../core/machine.ts'
  *
  * Per pair of a socket of ours and a remote candidate: {@link MAX_UNANSWERED} checks. Per session: {@link MAX_REMOTE}
  * candidates, of one IP address at most {@link MAX_PER_ADDRESS}, and {@link MAX_UNVERIFIED} checks to unverified
- * addresses per minute whatever it names and however often it restarts; a check has at most 140 bytes. The search for a
+ * addresses per minute whatever it names and however often it restarts; a check has at most 148 bytes. The search for a
  * hard NAT's ports comes on top, once per minute, with {@link SEARCH_BUDGET} datagrams to one IP address; it takes a
  * peer that has proved to be there by another path.
  */

@@ -128,6 +128,12 @@ export class CheckList {
     if (!isBusy) pair.state = 'waiting'
   }
 
+  /** Its first check is due then, unless the peer's comes before. */
+  postpone(pair: Pair, until: Micros): void {
+    pair.state = 'in-progress'
+    pair.nextAt = until
+  }
+
   remove(pair: Pair): void {
     const at = this.pairs.indexOf(pair)
     if (at !== -1) this.pairs.splice(at, 1)

@@ -23,7 +23,7 @@ export interface ConnectivityOwner {
   begin(now: Micros, about: CheckAbout): Uint8Array
 }
 
-export type CheckAbout = Pick<Transaction, 'pair' | 'path' | 'generation' | 'nominate' | 'controlling'>
+export type CheckAbout = Pick<Transaction, 'pair' | 'path' | 'generation' | 'nomination' | 'controlling'>
 
 /**
  * The checks of one session: in which order, how often, until when; what works, what is used (RFC 8445 §6–8), and
@@ -40,6 +40,8 @@ export class Connectivity {
   readonly #unverified = new UnverifiedBudget()
   /** What the controlling side nominated last. */
   #nominated: Pair | undefined
+  /** The largest number of a nomination, sent or received. */
+  #nomination = 0
   #nominating: { readonly pair: Pair; tries: number; at: Micros } | undefined
   #paceAt: Micros = 0
 
@@ -88,12 +90,16 @@ export class Connectivity {
     }
   }
 
-  /** The peer's check came on this pair (§7.3.1.4). */
-  heard(now: Micros, pair: Pair, nominated: boolean): void {
+  /** The peer's check came on this pair (§7.3.1.4); `nomination`: the number of it, 0 from a peer that counts none. */
+  heard(now: Micros, pair: Pair, nomination: number | undefined): void {
     const isNews = pair.heard++ === 0
-    if (nominated) this.#nominated = pair
+    const isNominated = nomination !== undefined && nomination >= this.#nomination && !this.controlling
+    if (isNominated) {
+      this.#nomination = nomination
+      this.#nominated = pair
+    }
     if (pair.isValid) {
-      if (nominated) this.reselect(now)
+      if (isNominated) this.reselect(now)
       if (pair.doubted) this.trigger(now, pair)
     } else if (pair.state !== 'in-progress' || isNews) {
       // What the peer waits for does not wait for its turn, and has some tries more.
@@ -115,7 +121,7 @@ export class Connectivity {
     if (pair.steady >= STEADY) pair.doubted = false
     if (!pair.isValid) this.#succeed(now, pair)
     pair.nextAt = now + this.#consentInterval(pair)
-    if (transaction.nominate && this.#nominating?.pair === pair) this.#nominationDone(now, pair)
+    if (transaction.nomination > 0 && this.#nominating?.pair === pair) this.#nominationDone(now, pair)
     this.reselect(now)
   }
 
@@ -159,7 +165,7 @@ export class Connectivity {
       priority: priorityOf('prflx', (localPriority >> 8) & 0xffff),
       controlling,
       tieBreaker: this.#tieBreaker,
-      nominate: about.nominate,
+      nomination: about.nomination,
     })
     this.#host.transmit({ path: about.path, data, ...(ttl !== undefined && { ttl }) })
   }
@@ -218,21 +224,17 @@ export class Connectivity {
       return false
     }
     if (pair.state !== 'succeeded' && pair.state !== 'lost') pair.state = 'in-progress'
-    this.#check(now, pair, false)
+    this.#check(now, pair, 0)
     pair.unanswered++
     pair.nextAt = now + gapAfter(pair)
     return true
   }
 
-  #check(now: Micros, pair: Pair, nominate: boolean): void {
+  #check(now: Micros, pair: Pair, nomination: number): void {
     const { base, path, generation } = pair
     const ttl = pair.heard + pair.answered > 0 ? undefined : this.#owner.openingTtl(now, pair)
-    if (base.permit !== undefined && !base.permitted.has(path.remote.address)) {
-      base.permitted.add(path.remote.address)
-      base.permit(path.remote.address)
-    }
     pair.sent++
-    this.send(now, { pair, path, generation, nominate }, base.candidate.priority, ttl)
+    this.send(now, { pair, path, generation, nomination }, base.candidate.priority, ttl)
   }
 
   #succeed(now: Micros, pair: Pair): void {
@@ -281,6 +283,7 @@ export class Connectivity {
       if (this.#nominated?.generation === pair.generation) return
       if (pair.isRelayed && now - (this.firstValidAt ?? now) < REGULAR_PATIENCE) return
     }
+    this.#nomination++
     this.#nominating = { pair, tries: 0, at: now }
     this.#nominateAgain(now)
   }
@@ -293,7 +296,7 @@ export class Connectivity {
       return
     }
     nominating.at = now + patienceFor(nominating.pair.rtt)
-    this.#check(now, nominating.pair, true)
+    this.#check(now, nominating.pair, this.#nomination)
   }
 
   #nominationDone(now: Micros, pair: Pair): void {

@@ -13,7 +13,8 @@ export interface Transaction {
   /** Undefined: a probe of a search, where the answer makes the pair. */
   readonly pair: Pair | undefined
   readonly generation: Generation
-  readonly nominate: boolean
+  /** 0: none. */
+  readonly nomination: number
   /** Our role when it was sent. */
   readonly controlling: boolean
 }

@@ -20,17 +20,24 @@ export interface Check {
   readonly controlling: boolean
   /** 8 bytes (§5.2). */
   readonly tieBreaker: Uint8Array
-  readonly nominate: boolean
+  /** 1 and up: USE-CANDIDATE, with the number of this nomination; 0: none. */
+  readonly nomination: number
 }
 
-/** At most 140 bytes with natwork's own credentials: 16 + 16 characters of username. */
+/**
+ * The number of a nomination, 32 bits (draft-thatcher-ice-renomination, the type that other implementations use): of
+ * two that overtake each other on different paths the larger one counts. Optional to understand.
+ */
+export const NOMINATION = 0xc001
+
+/** At most 148 bytes with natwork's own credentials: 16 + 16 characters of username. */
 export function writeCheck(builder: StunBuilder, check: Check): Uint8Array {
   builder
     .start(Method.Binding, MessageClass.Request, check.transactionId)
     .text(Attribute.Username, check.username)
     .uint32(Attribute.Priority, check.priority)
     .bytes(check.controlling ? Attribute.IceControlling : Attribute.IceControlled, check.tieBreaker)
-  if (check.nominate) builder.flag(Attribute.UseCandidate)
+  if (check.nomination > 0) builder.flag(Attribute.UseCandidate).uint32(NOMINATION, check.nomination)
   return builder.integrity(check.key).fingerprint().copy()
 }
 

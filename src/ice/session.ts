@@ -13,6 +13,7 @@ import { OpeningRule } from './hard/opening.ts'
 import { planSearch, type Plan } from './hard/plan.ts'
 import { Search } from './hard/search.ts'
 import type { SessionHost, Transaction } from './host.ts'
+import { NOMINATION } from './message.ts'
 import { failureMessages } from './messages.ts'
 import { synthesize } from './prefix64.ts'
 import { costOf } from './selection.ts'
@@ -47,7 +48,7 @@ export class Session implements IceSession {
   /** By address; bounded by MAX_REMOTE and MAX_REFLEXIVE. */
   readonly #remotes = new Map<string, Remote>()
   /** Checks that came before the peer's credentials; bounded by MAX_EARLY. */
-  #early: { readonly path: Path; readonly priority: number; readonly nominated: boolean }[] = []
+  #early: { readonly path: Path; readonly priority: number; readonly nomination: number | undefined }[] = []
   #remoteHints: NatHints = {}
   #localComplete = false
   #remoteComplete = false
@@ -139,8 +140,8 @@ export class Session implements IceSession {
     this.#remoteComplete ||= remote.complete ?? false
     const early = this.#early
     this.#early = []
-    for (const { path, priority, nominated } of early) {
-      this.#heard(now, path, this.#generation, priority, nominated)
+    for (const { path, priority, nomination } of early) {
+      this.#heard(now, path, this.#generation, priority, nomination)
     }
     this.#host.touch()
   }
@@ -251,9 +252,9 @@ export class Session implements IceSession {
     const conflict = this.#checks.resolveRoles(now, view)
     if (conflict !== undefined) return conflict
     const priority = view.uint32(Attribute.Priority) ?? 0
-    const nominated = !this.controlling && view.has(Attribute.UseCandidate)
-    if (generation.remote !== undefined) this.#heard(now, path, generation, priority, nominated)
-    else if (this.#early.length < bounds.MAX_EARLY) this.#early.push({ path, priority, nominated })
+    const nomination = view.has(Attribute.UseCandidate) ? (view.uint32(NOMINATION) ?? 0) : undefined
+    if (generation.remote !== undefined) this.#heard(now, path, generation, priority, nomination)
+    else if (this.#early.length < bounds.MAX_EARLY) this.#early.push({ path, priority, nomination })
     return undefined
   }
 
@@ -329,7 +330,13 @@ export class Session implements IceSession {
       return false
     const pair = new Pair(base, remote, path, this.#generation)
     pair.openUntil = this.#opening.until(now)
+    // A relay lets nobody in before, and the peer may be the first to check (RFC 8656 §9).
+    permit(base, path.remote.address)
     this.#checks.list.add(pair)
+    // A relay cannot send what only opens our side, so it waits: see OpeningRule.
+    const isPeersNat = remote.candidate.type !== 'relay' && base.family === 4
+    if (base.via?.kind === 'relay' && isPeersNat && now < pair.openUntil)
+      this.#checks.list.postpone(pair, pair.openUntil)
     return true
   }
 
@@ -346,11 +353,17 @@ export class Session implements IceSession {
   }
 
   /** A check of the peer's has come (§7.3.1). */
-  #heard(now: Micros, path: Path, generation: Generation, priority: number, nominated: boolean): void {
+  #heard(
+    now: Micros,
+    path: Path,
+    generation: Generation,
+    priority: number,
+    nomination: number | undefined,
+  ): void {
     const pair = this.#pairOf(now, path, generation, priority)
     if (pair === undefined) return
     this.#failed = false
-    this.#checks.heard(now, pair, nominated)
+    this.#checks.heard(now, pair, nomination)
   }
 
   /** The pair of a path on which something authentic came in; a new one from a peer-reflexive source (§7.3.1.3). */
@@ -363,6 +376,7 @@ export class Session implements IceSession {
       this.#remotes.get(formatAddress(path.remote)) ?? this.#addReflexive(now, path.remote, priority)
     if (remote === undefined) return undefined
     const pair = new Pair(base, remote, path, generation)
+    permit(base, path.remote.address)
     this.#checks.list.add(pair)
     // The peer may have moved: does what we use still work?
     const { selected } = this.#checks
@@ -482,7 +496,7 @@ export class Session implements IceSession {
           pair: undefined,
           path: via === undefined ? path : { ...path, via },
           generation,
-          nominate: false,
+          nomination: 0,
         }
         this.#checks.send(at, about, own.candidate.priority, ttl)
       },
@@ -540,4 +554,10 @@ export class Session implements IceSession {
       throw new IceUsageError('ERR_NATWORK_ICE_STATE', 'the ICE session is closed: open another one')
     }
   }
+}
+
+function permit(base: Base, address: string): void {
+  if (base.permit === undefined || base.permitted.has(address)) return
+  base.permitted.add(address)
+  base.permit(address)
 }
