@@ -70,7 +70,7 @@ export class Session implements IceSession {
     host.claim(this.#generation, this)
     this.#checks = new Connectivity(options.controlling, host, {
       begin: (at, about) => host.begin(at, { ...about, session: this, sentAt: at }),
-      openingTtl: (at, pair) => this.#opening.ttl(at, pair.path.remote, pair),
+      openingTtl: (at, pair) => this.#opening.ttl(at, pair),
       valid: (at, pair) => this.#valid(at, pair),
       selected: (at, pair) => this.#selected(at, pair),
       disconnected: (at) => this.#disconnected(at),

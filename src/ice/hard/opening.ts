@@ -1,4 +1,4 @@
-import { familyOf, type SocketAddress } from '../../core/address.ts'
+import { familyOf } from '../../core/address.ts'
 import type { Micros } from '../../core/machine.ts'
 import { scopeOf } from '../../core/scope.ts'
 import { OPENING, OPENING_TTL } from '../bounds.ts'
@@ -38,12 +38,11 @@ export class OpeningRule {
 
   ttl(
     now: Micros,
-    remote: SocketAddress,
-    { openUntil, isRelayed }: Pick<Pair, 'openUntil' | 'isRelayed'>,
+    { remote, isRelayed, openUntil }: Pick<Pair, 'remote' | 'isRelayed' | 'openUntil'>,
   ): number | undefined {
     // A relay has no NAT before it, and what leaves from one has another's TTL.
-    if (isRelayed) return undefined
-    if (this.#isNever || familyOf(remote.address) === 6 || scopeOf(remote.address) !== 'global')
+    const { address } = remote.candidate
+    if (this.#isNever || isRelayed || familyOf(address) === 6 || scopeOf(address) !== 'global')
       return undefined
     return this.#isForever || now < openUntil ? OPENING_TTL : undefined
   }
