@@ -1,6 +1,8 @@
 export type * from './api.ts'
 export { parseCandidate } from './candidate.ts'
+export * from './driver/index.ts'
 export * from './errors.ts'
+export { explain, type Explanation, type ExplanationCode, type TriedPair } from './explain.ts'
 export { IceMachine, type IceCounters, type IceMachineOptions } from './machine.ts'
 export { fromSdp, toSdp } from './sdp.ts'
 export type * from './types.ts'

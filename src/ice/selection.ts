@@ -17,20 +17,23 @@ export function costOf(pair: Pair): number {
 /** The cheapest of the valid pairs; those in doubt only when there is no other. */
 export function bestOf(pairs: readonly Pair[]): Pair | undefined {
   let best: Pair | undefined
-  for (const pair of pairs) {
-    if (!pair.isValid) continue
-    if (best === undefined || Number(pair.doubted) - Number(best.doubted) < 0) best = pair
-    else if (pair.doubted === best.doubted && costOf(pair) < costOf(best)) best = pair
-  }
+  for (const pair of pairs) if (pair.isValid && (best === undefined || isPreferred(pair, best))) best = pair
   return best
+}
+
+function isPreferred(pair: Pair, other: Pair): boolean {
+  if (pair.doubted !== other.doubted) return other.doubted
+  return isRenewed(pair, other) || (!isRenewed(other, pair) && costOf(pair) < costOf(other))
+}
+
+/** After a restart the new credentials count (RFC 8445 §9), unless they lead only to a relay as yet. */
+function isRenewed(pair: Pair, than: Pair): boolean {
+  return pair.generation.number > than.generation.number && (than.isRelayed || !pair.isRelayed)
 }
 
 /** Is it worth to move? A fifth and 2 ms better: noise in the round trips moves nothing. */
 export function isBetter(pair: Pair, inUse: Pair): boolean {
-  // After a restart the new credentials count (RFC 8445 §9), unless they lead only to a relay as yet.
-  const isNewer = pair.generation.number > inUse.generation.number
-  if (isNewer && (inUse.isRelayed || !pair.isRelayed)) return true
-  return costOf(pair) < 0.8 * costOf(inUse) - MARGIN
+  return isRenewed(pair, inUse) || costOf(pair) < 0.8 * costOf(inUse) - MARGIN
 }
 
 /** When an answer is late, and the next check is sent. */

@@ -457,9 +457,12 @@ export class Session implements IceSession {
   #considerSearch(now: Micros): void {
     if (this.#generation.remote === undefined || this.#search?.active === true || this.#searchAt !== Infinity)
       return
-    if (now - this.#lastSearch < bounds.SEARCH_EVERY || this.#plan() === undefined) return
-    // Most likely the relayed path shows that the peer is there; without a relay nothing can.
-    this.#searchAt = this.#checks.firstValidAt === undefined ? now + bounds.SEARCH_PATIENCE : now
+    const plan = this.#plan()
+    if (now - this.#lastSearch < bounds.SEARCH_EVERY || plan === undefined) return
+    // Most likely the relayed path shows that the peer is there; without a relay nothing can. What dies on the way
+    // needs no proof.
+    const isHarmless = plan.method === 'open' || this.#checks.firstValidAt !== undefined
+    this.#searchAt = isHarmless ? now : now + bounds.SEARCH_PATIENCE
   }
 
   #plan(): Plan | undefined {

@@ -144,10 +144,12 @@ export class Meeting {
       if (options.relay ?? true) allocate(node, relayHost)
       gather(node, options.hints ?? true)
     }
-    world.runFor(SECOND)
+    // Long enough for a few repetitions on a bad network.
+    const patience = link?.loss === undefined ? SECOND : 8 * SECOND
+    world.runFor(patience)
     sample(this.a)
     sample(this.b)
-    world.runFor(200 * MILLISECOND)
+    world.runFor(patience)
   }
 
   /** A sends an offer, B answers, both trickle what they find later. */
@@ -274,7 +276,7 @@ function ask(node: Node, socket: Node['socket'], onMapped: (mapped: SocketAddres
   if (is6Only && node.site.options.kind !== 'nat64') return
   const remote = is6Only ? { address: synthesize(STUN.address), port: STUN.port } : STUN
   const stun = new StunClient({ rng: client.rng })
-  stun.request(node.now(), { method: Method.Binding, path: { remote }, timing: { rc: 3 } })
+  stun.request(node.now(), { method: Method.Binding, path: { remote } })
   const attachment = socket.attach(stun, (event) => {
     attachment.detach()
     const mapped = event.type === 'response' ? event.response.mappedAddress() : undefined
