@@ -156,7 +156,7 @@ export interface Lease {
 }
 
 /** Milliseconds that a stream outlives its last holder: the next one follows soon, or never. */
-const spare = 10_000
+const spare = 30_000
 
 interface Entry {
   holders: number

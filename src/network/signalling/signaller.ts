@@ -23,6 +23,8 @@ export interface SignalTarget {
 export interface Signal<T> {
   readonly from: NodeId
   readonly message: T
+  /** By the sender's clock: tells the order of what one node says. Unix time, milliseconds. */
+  readonly sentAt: number
   /** The stream it came by: the shortest way for the answer. */
   readonly channel: ControlChannel
 }
@@ -60,44 +62,43 @@ export class Signaller<T> {
   }
 
   /**
-   * Sends one signal: by `prefer`, else by an open stream to one of the target's helpers, else by whichever is first of
-   * this node's own helpers and those of the target, dialled for it. The same signal may go several ways: it counts once.
+   * Sends one signal: by `prefer` or an open stream to one of the target's helpers; when that does not take it soon, also by this
+   * node's own helpers and by those of the target, dialled for it. The same signal may go several ways: it counts once.
    *
    * @returns the stream that took it.
    * @throws {RefusedError} a helper's no, the most telling one.
    * @throws {PeerError} `ERR_NATWORK_NODE_UNREACHABLE` when there is no helper at all.
    */
-  async send(
-    target: SignalTarget,
-    message: T,
-    options: { readonly prefer?: ControlChannel | undefined; readonly signal?: AbortSignal } = {},
-  ): Promise<ControlChannel> {
+  async send(target: SignalTarget, message: T, options: SendOptions = {}): Promise<ControlChannel> {
     const { identity, pool, helpers } = this.#options
+    const { prefer, avoid, signal } = options
     const sealed = sealSignal(identity, target, JSON.stringify(message), this.#now())
     const body = sealed.toString('base64')
-    const known = target.helpers.map(({ id }) => pool.get(id))
-    const open = [options.prefer, ...known]
+    const open = [prefer, ...target.helpers.map(({ id }) => pool.get(id))]
       .filter((channel) => channel !== undefined)
-      .filter(({ alive }) => alive)
-    for (const channel of open) {
-      try {
-        return await hand(channel, target.id, body, options.signal)
-      } catch {
-        options.signal?.throwIfAborted()
-      }
-    }
-    const ways = [
-      ...helpers()
-        .filter((channel) => !open.includes(channel))
-        .map((channel) => hand(channel, target.id, body, options.signal)),
-      ...target.helpers
-        .filter(({ id }) => id !== identity.id)
-        .map((helper) => this.#handTo(helper, target.id, body, options.signal)),
+      .filter((channel) => channel.alive && avoid?.has(channel) !== true)
+    const [first] = open
+    const others = (): Promise<ControlChannel>[] => [
+      ...new Set([...open, ...helpers()].filter((channel) => channel !== first)),
     ]
+      .map((channel) => hand(channel, target.id, body, signal))
+      .concat(
+        target.helpers
+          .filter(({ id }) => id !== identity.id && pool.get(id) === undefined)
+          .map((helper) => this.#handTo(helper, target.id, body, signal)),
+      )
+    const hands: Promise<ControlChannel>[] = []
     try {
-      return await Promise.any(ways)
+      if (first !== undefined) {
+        const handed = hand(first, target.id, body, signal)
+        hands.push(handed)
+        const taken = await within(handed, hedge)
+        if (taken) return first
+      }
+      hands.push(...others())
+      return await Promise.any(hands)
     } catch (error) {
-      options.signal?.throwIfAborted()
+      signal?.throwIfAborted()
       throw worst(target.id, error)
     }
   }
@@ -120,7 +121,7 @@ export class Signaller<T> {
     if (freshness === 'clock') return `the clock of ${opened.from} is ${opened.sentAt - now} ms from ours`
     const parsed = schema.safeParse(parseJson(opened.text))
     if (!parsed.success) return `not understood, of ${opened.from}: ${z.prettifyError(parsed.error)}`
-    onSignal({ from: opened.from, message: parsed.data, channel })
+    onSignal({ from: opened.from, message: parsed.data, sentAt: opened.sentAt, channel })
     return undefined
   }
 
@@ -155,6 +156,33 @@ async function hand(
   return channel
 }
 
+export interface SendOptions {
+  /** To be tried first: where an earlier signal of that node came from. */
+  readonly prefer?: ControlChannel | undefined
+  /** Streams that took signals which were never answered: not to be relied on. */
+  readonly avoid?: ReadonlySet<ControlChannel>
+  readonly signal?: AbortSignal
+}
+
+/** Whether it resolves in time; false when it rejects. */
+async function within(task: Promise<unknown>, time: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), time)
+  })
+  const done = task.then(
+    () => true,
+    () => false,
+  )
+  try {
+    return await Promise.race([done, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Milliseconds that the best way has for itself before the others are tried too. */
+const hedge = 300
 /** Milliseconds for a helper to take a signal. */
 const handTimeout = 3_000
 

@@ -35,6 +35,8 @@ export interface UtpConnectOptions {
   readonly signal?: AbortSignal
   /** Milliseconds; default 15,000. */
   readonly timeout?: number
+  /** Gets the stream at once, while it is connecting: its path may change before it is open. */
+  readonly onStream?: (stream: UtpStream) => void
 }
 
 /**
@@ -111,7 +113,7 @@ export class UtpServer {
    * @throws the signal's reason.
    */
   async connect(to: SocketAddress | Path, options: UtpConnectOptions = {}): Promise<UtpStream> {
-    const { signal, timeout } = options
+    const { signal, timeout, onStream } = options
     signal?.throwIfAborted()
     const remote = 'remote' in to ? to.remote : to
     if (isIP(remote.address) === 0) throw addressError(remote)
@@ -124,6 +126,7 @@ export class UtpServer {
       timeout === undefined ? {} : { connectTimeout: timeout * MILLISECOND },
     )
     const stream = this.#track(running, connection, 'connecting')
+    onStream?.(stream)
     running.wake()
     return connected(stream, signal)
   }

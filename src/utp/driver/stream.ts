@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import { familyOf } from '../../core/address.ts'
-import type { Micros } from '../../core/machine.ts'
+import type { Micros, Path } from '../../core/machine.ts'
 import type { UtpConnection } from '../connection.ts'
 import type { UtpError } from '../errors.ts'
 import { destroyedError } from './errors.ts'
@@ -86,6 +86,12 @@ export class UtpStream extends Duplex {
   /** The connection below: its path, its statistics, and the way to move it to another path. */
   get connection(): UtpConnection {
     return this.#connection
+  }
+
+  /** Sends everything by another path from now on; no byte is lost. See `UtpConnection.setPath`. */
+  setPath(path: Path): void {
+    this.#connection.setPath(this.#host.now(), path)
+    this.#host.wake()
   }
 
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
