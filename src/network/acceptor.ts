@@ -8,6 +8,7 @@ import type { ControlDesk } from './control-desk.ts'
 import { Scope } from './deadline.ts'
 import { asError, type RefusalCode } from './errors.ts'
 import { handshake } from './handshake.ts'
+import type { Links } from './links/links.ts'
 import type { NodeId } from './node-id.ts'
 import type { Pipe } from './pipe.ts'
 import { readMessage, requestSchema, type Request } from './protocol.ts'
@@ -18,20 +19,28 @@ import { targetOf, type Service } from './services.ts'
 import type { Session } from './session.ts'
 import { splice } from './splice.ts'
 
+/** What an acceptor hands over to. */
+export interface AcceptorParts {
+  readonly desk: ControlDesk
+  readonly links: Links
+}
+
 /** The listening side: who calls, what for, and whether they may. */
 export class Acceptor {
   readonly #session: Session
   readonly #desk: ControlDesk
+  readonly #links: Links
   readonly #access: Access
   readonly #handshakes: Quota<string>
   readonly #pipes: Quota<NodeId>
   readonly #controls: Quota<NodeId>
   #lastReport = 0
 
-  constructor(session: Session, desk: ControlDesk, helps: boolean) {
+  constructor(session: Session, { desk, links }: AcceptorParts, helps: boolean) {
     const { identity, services, tickets, limits } = session
     this.#session = session
     this.#desk = desk
+    this.#links = links
     this.#access = new Access(identity.id, services, tickets)
     this.#handshakes = new Quota(limits.handshakes, limits.handshakesPerAddress)
     this.#pipes = new Quota(limits.pipes, limits.pipesPerPeer)
@@ -41,6 +50,8 @@ export class Acceptor {
   /** Takes over an incoming connection. Never throws: whatever goes wrong ends that connection only. */
   accept(raw: UtpStream): void {
     const remote: SocketAddress = { address: raw.remoteAddress, port: raw.remotePort }
+    // A path may change while its connection is not yet known by name.
+    this.#links.ownerOf(raw.connection.path)?.add(raw)
     const release = this.#handshakes.take(remote.address)
     if (release === undefined) {
       raw.on('error', () => undefined)
@@ -74,6 +85,7 @@ export class Acceptor {
       })
       // Whoever waits on the stream hears of its errors there; between two waits nobody does.
       stream.on('error', () => undefined)
+      this.#links.adopt(raw, stream.peer)
       const request = await scope.run(readMessage(stream, requestSchema))
       if (request !== undefined) return { stream, request }
       stream.end()

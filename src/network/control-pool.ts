@@ -94,16 +94,17 @@ export class ControlPool {
     }
   }
 
-  /** Ends every stream. */
-  stop(): Promise<void> {
+  /** Ends every stream; the last words arrive first. */
+  async stop(): Promise<void> {
     this.#stopped = true
+    const finished: Promise<void>[] = []
     for (const entry of this.#entries.values()) {
       clearTimeout(entry.spareTimer)
       entry.ended.abort(new UsageError('ERR_NATWORK_STOPPED', 'the network was stopped'))
-      entry.opened?.close()
+      if (entry.opened !== undefined) finished.push(entry.opened.finish(lastWords))
     }
     this.#entries.clear()
-    return Promise.resolve()
+    await Promise.all(finished)
   }
 
   #dial(id: NodeId, addresses: readonly SocketAddress[]): Entry {
@@ -155,6 +156,8 @@ export interface Lease {
   readonly release: () => void
 }
 
+/** Milliseconds for what was said to arrive when the node stops. */
+const lastWords = 1_000
 /** Milliseconds that a stream outlives its last holder: the next one follows soon, or never. */
 const spare = 30_000
 

@@ -182,6 +182,12 @@ export class ControlChannel {
     }
   }
 
+  /** Ends in good order, and resolves when the peer has everything and has ended too, or after `linger` ms. */
+  async finish(linger: number): Promise<void> {
+    this.close()
+    await closed(this.#stream, linger)
+  }
+
   #end(error: Error | undefined): void {
     if (!this.alive) return
     clearTimeout(this.#idleTimer)

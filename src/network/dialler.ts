@@ -1,36 +1,61 @@
+import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { NatworkError, PeerError } from '../core/errors.ts'
+import type { Path } from '../core/machine.ts'
+import type { UtpStream } from '../utp/driver/index.ts'
 import type { ControlPool } from './control-pool.ts'
 import { Scope } from './deadline.ts'
 import { asError, hasCode } from './errors.ts'
 import { handshake } from './handshake.ts'
+import type { HelperReference } from './helper-reference.ts'
+import { targetOf, type Links } from './links/links.ts'
+import type { PeerLink } from './links/peer-link.ts'
 import type { NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
 import { writeMessage, type Request } from './protocol.ts'
 import { ask, closed, RefusedError } from './refusal.ts'
 import type { SecureStream } from './secure-stream.ts'
 import type { Session } from './session.ts'
+import type { SignalTarget } from './signalling/signaller.ts'
 import { raceAddresses } from './race.ts'
 
 /** What is asked of the peer; its id is added here. */
 type Question = Request extends infer R ? (R extends Request ? Omit<R, 'to'> : never) : never
 
 export interface DialOptions {
-  /** Addresses that the caller has from elsewhere (a ticket), tried besides the directory's. */
+  /** Addresses and helpers that the caller has from elsewhere (a ticket), tried besides the directory's. */
   readonly addresses?: readonly SocketAddress[]
+  readonly helpers?: readonly HelperReference[]
   readonly signals?: readonly (AbortSignal | undefined)[]
 }
+
+/** What a dialler works with. */
+export interface DiallerParts {
+  /** To ask other nodes. */
+  readonly pool: ControlPool
+  readonly links: Links
+  /** The helpers on which this node hangs: they know others that do. */
+  readonly helpers: () => readonly NodeId[]
+}
+
+/**
+ * Milliseconds that signalling has before a node with helpers is also dialled at its addresses. Such a node is most likely behind
+ * a NAT, and a packet that comes before that NAT was opened from inside can keep it shut for us.
+ */
+const headStart = 1_500
+/** Milliseconds for an answer along a path that worked a moment ago, before the path is doubted. */
+const answerTime = 500
 
 /** The calling side: from a node id to a stream that the peer's service has accepted. */
 export class Dialler {
   readonly #session: Session
-  /** To ask other nodes. */
-  readonly #pool: ControlPool
+  readonly #parts: DiallerParts
 
-  constructor(session: Session, pool: ControlPool) {
+  constructor(session: Session, parts: DiallerParts) {
     this.#session = session
-    this.#pool = pool
+    this.#parts = parts
   }
 
   /**
@@ -44,7 +69,8 @@ export class Dialler {
     })
     let stream: SecureStream | undefined
     try {
-      stream = await scope.run(this.#reach(id, options.addresses ?? [], scope.signal))
+      const { addresses = [], helpers = [] } = options
+      stream = await scope.run(this.#reach(id, { addresses, helpers }, scope.signal))
       await scope.run(ask(stream, { ...question, to: id }))
       return stream.off('error', ignore)
     } catch (error) {
@@ -60,7 +86,7 @@ export class Dialler {
    */
   async dialControl(id: NodeId, given: readonly SocketAddress[], signal: AbortSignal): Promise<Duplex> {
     const known = await this.#known(id, given.length > 0, signal)
-    const stream = await this.#connect(id, distinct([...given, ...known]), signal)
+    const stream = await this.#connect(id, distinct([...given, ...(known?.addresses ?? [])]), signal)
     try {
       await ask(stream, { op: 'control', to: id })
       return stream.off('error', ignore)
@@ -70,21 +96,37 @@ export class Dialler {
     }
   }
 
-  // First what is known; when that is nothing, or old, what the nodes that we know know.
-  async #reach(id: NodeId, given: readonly SocketAddress[], signal: AbortSignal): Promise<SecureStream> {
-    const known = distinct([...given, ...(await this.#known(id, given.length > 0, signal))])
+  // The link that is there; else what is known; when that is nothing, or old, what the nodes that we know know.
+  async #reach(id: NodeId, given: Places, signal: AbortSignal): Promise<SecureStream> {
+    const link = this.#parts.links.get(id)
+    if (link?.session !== undefined && link.path !== undefined) {
+      const stream = await this.#over(link, link.path, signal).catch(ignore)
+      signal.throwIfAborted()
+      if (stream !== undefined) return stream
+    }
+    const info = await this.#known(id, given.addresses.length + given.helpers.length > 0, signal)
+    const places = {
+      addresses: distinct([...given.addresses, ...(info?.addresses ?? [])]),
+      helpers: distinctHelpers([...(info?.helpers ?? []), ...given.helpers]),
+    }
     let failure: NatworkError | undefined
-    if (known.length > 0) {
+    if (places.addresses.length + places.helpers.length > 0) {
       try {
-        return await this.#connect(id, known, signal)
+        return await this.#try(id, places, info, signal)
       } catch (error) {
         if (signal.aborted || !(error instanceof NatworkError)) throw error
         failure = error
       }
     }
-    const found = (await this.#lookUp(id, signal))?.addresses ?? []
-    const fresh = found.filter((address) => !known.some((other) => sameAddress(address, other)))
-    if (fresh.length > 0) return await this.#connect(id, fresh, signal)
+    const found = await this.#lookUp(id, signal)
+    const addresses = (found?.addresses ?? []).filter(
+      (address) => !places.addresses.some((other) => sameAddress(address, other)),
+    )
+    const helpers = (found?.helpers ?? []).filter(
+      ({ id: helper }) => !places.helpers.some((other) => other.id === helper),
+    )
+    if (addresses.length + helpers.length > 0)
+      return await this.#try(id, { addresses, helpers }, found, signal)
     throw (
       failure ??
       new PeerError(
@@ -94,14 +136,111 @@ export class Dialler {
     )
   }
 
-  async #known(id: NodeId, optional: boolean, signal: AbortSignal): Promise<readonly SocketAddress[]> {
+  /** By signals where there is a helper, and at the addresses. */
+  async #try(
+    id: NodeId,
+    { addresses, helpers }: Places,
+    info: NodeInfo | undefined,
+    signal: AbortSignal,
+  ): Promise<SecureStream> {
+    if (helpers.length === 0) return await this.#connect(id, addresses, signal)
+    const losers = new AbortController()
+    setMaxListeners(0, losers.signal)
+    const either = AbortSignal.any([signal, losers.signal])
+    const meeting = this.#meet(id, helpers, info, either)
+    const direct = async (): Promise<SecureStream> => {
+      const failed = meeting.then(() => new Promise<never>(ignore), ignore)
+      await Promise.race([failed, sleep(headStart, undefined, { signal: either, ref: false })])
+      return await this.#connect(id, addresses, either)
+    }
+    const ways = addresses.length === 0 ? [meeting] : [meeting, direct()]
+    let won: SecureStream | undefined
+    try {
+      return (won = await Promise.any(ways))
+    } catch (error) {
+      signal.throwIfAborted()
+      throw telling(error)
+    } finally {
+      losers.abort(new PeerError('ERR_NATWORK_RESET', 'another way was faster'))
+      for (const way of ways) way.then((late) => late !== won && late.destroy(), ignore)
+    }
+  }
+
+  async #meet(
+    id: NodeId,
+    helpers: readonly HelperReference[],
+    info: NodeInfo | undefined,
+    signal: AbortSignal,
+  ): Promise<SecureStream> {
+    const target = (info && targetOf(info, id)) ?? (await this.#targetBy(helpers, id, signal))
+    const link = this.#parts.links.to(id)
+    const path = await link.meet({ ...target, helpers }, signal)
+    return await this.#over(link, path, signal)
+  }
+
+  /** A stranger's key, from the first of its helpers that knows it. */
+  async #targetBy(
+    helpers: readonly HelperReference[],
+    id: NodeId,
+    signal: AbortSignal,
+  ): Promise<SignalTarget> {
+    const asked = helpers.map(async (helper) => {
+      const { channel, release } = await this.#parts.pool.attach(helper, signal)
+      try {
+        const info = await channel.find(id, { signal })
+        const target = info && targetOf(info, id)
+        if (target === undefined) {
+          throw new PeerError(
+            'ERR_NATWORK_NODE_UNKNOWN',
+            `${id} does not hang on its helper ${helper.id} now`,
+          )
+        }
+        return target
+      } finally {
+        release()
+      }
+    })
+    return await Promise.any(asked).catch((error: unknown) => {
+      signal.throwIfAborted()
+      throw telling(error)
+    })
+  }
+
+  /** One more connection along a link. */
+  async #over(link: PeerLink, path: Path, signal: AbortSignal): Promise<SecureStream> {
+    const { utp, identity, timeouts } = this.#session
+    let raw: UtpStream | undefined
+    const impatience = setTimeout(() => link.suspect(), answerTime)
+    try {
+      raw = await utp.connect(path, {
+        signal: AbortSignal.any([signal, link.up]),
+        onStream: (stream) => {
+          raw = stream
+          link.add(stream)
+        },
+      })
+      clearTimeout(impatience)
+      const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal })
+      stream.on('error', ignore)
+      if (stream.peer === link.peer) return stream
+      this.#tellWrongNode(stream, link.peer)
+      throw new PeerError('ERR_NATWORK_IDENTITY', `expected ${link.peer}, found ${stream.peer}`)
+    } catch (error) {
+      if (raw !== undefined) link.remove(raw)
+      throw error
+    } finally {
+      clearTimeout(impatience)
+    }
+  }
+
+  async #known(id: NodeId, optional: boolean, signal: AbortSignal): Promise<NodeInfo | undefined> {
     const { context } = this.#session
     try {
-      return (await context.getNode(id, signal))?.addresses ?? []
+      return await context.getNode(id, signal)
     } catch (error) {
       if (!optional || signal.aborted) throw error
       context.logger.warn('going on without the directory', { node: id, error: asError(error).message })
-      return []
+      return undefined
     }
   }
 
@@ -119,7 +258,10 @@ export class Dialler {
       const raw = await utp.connect(address, { signal: ended })
       const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal: ended })
       stream.on('error', ignore)
-      if (stream.peer === id) return stream
+      if (stream.peer === id) {
+        this.#parts.links.adopt(raw, id)
+        return stream
+      }
       this.#tellWrongNode(stream, id)
       throw new PeerError(
         'ERR_NATWORK_IDENTITY',
@@ -143,11 +285,11 @@ export class Dialler {
   // Each helper in its own time, the first to know wins.
   async #lookUp(id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
     const { context, identity } = this.#session
-    const helpers = await context.listNodes(signal).catch((error: unknown) => {
+    const known = await context.listNodes(signal).catch((error: unknown) => {
       context.logger.warn('no other node can be asked', { error: asError(error).message })
       return []
     })
-    const asked = helpers
+    const asked = [...new Set([...this.#parts.helpers(), ...known])]
       .filter((helper) => helper !== id && helper !== identity.id)
       .map(async (helper) => {
         const info = await this.#askHelper(helper, id, signal)
@@ -168,7 +310,7 @@ export class Dialler {
 
   async #askHelper(helper: NodeId, id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
     try {
-      const { channel, release } = await this.#pool.open(helper, [], signal)
+      const { channel, release } = await this.#parts.pool.open(helper, [], signal)
       try {
         return await channel.find(id, { signal })
       } finally {
@@ -196,6 +338,29 @@ export class Dialler {
   }
 }
 
+/** Where a node may be found. */
+interface Places {
+  readonly addresses: readonly SocketAddress[]
+  readonly helpers: readonly HelperReference[]
+}
+
+/** Of several ways that failed, the error that says most. */
+function telling(thrown: unknown): Error {
+  if (!(thrown instanceof AggregateError)) return asError(thrown)
+  const errors = thrown.errors.map(asError)
+  const identity = errors.find((error) => hasCode(error, 'ERR_NATWORK_IDENTITY'))
+  const [first] = errors
+  if (identity !== undefined) return identity
+  if (errors.length === 1 && first !== undefined) return first
+  return new PeerError('ERR_NATWORK_NODE_UNREACHABLE', errors.map(({ message }) => message).join('; '), {
+    cause: thrown,
+  })
+}
+
+function distinctHelpers(helpers: readonly HelperReference[]): HelperReference[] {
+  return helpers.filter(({ id }, index) => helpers.findIndex((other) => other.id === id) === index)
+}
+
 /** The failure that tells most: that another node is there, else that none of them is reachable. */
 function worst(id: NodeId, addresses: readonly SocketAddress[], { errors }: AggregateError): NatworkError {
   const identity = errors.find((error): error is NatworkError => hasCode(error, 'ERR_NATWORK_IDENTITY'))
@@ -217,6 +382,6 @@ function distinct(addresses: readonly SocketAddress[]): SocketAddress[] {
 }
 
 // Whoever waits on a stream hears of its errors there; between two waits nobody does.
-function ignore(): void {
+function ignore(): undefined {
   // See above.
 }

@@ -5,6 +5,7 @@ import type { PublicAddress } from '../stun/index.ts'
 import type { NetworkContext } from './context.ts'
 import type { Dialler } from './dialler.ts'
 import { Forward, type ForwardOptions } from './forward.ts'
+import type { NodeConnection } from './links/connection.ts'
 import { parseNodeId, type NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
 import {
@@ -159,6 +160,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.#current().meeting.helpers.status
   }
 
+  /** How this node is connected with others, a snapshot of each. The event `connection` says what changes. */
+  get connections(): readonly NodeConnection[] {
+    return this.#current().meeting.links.connections
+  }
+
   /** Every UDP address where others may reach this node, most promising first. */
   addresses(): SocketAddress[] {
     return this.#current().addresses()
@@ -212,12 +218,12 @@ export class Network extends EventEmitter<NetworkEvents> {
   /** Connects to a node without using a service of it. Errors as {@link connect}. */
   async ping(id: NodeId, options: Omit<ConnectOptions, 'service'> = {}): Promise<Pinger> {
     const { dialler } = this.#current().meeting
-    const fromTicket = options.ticket === undefined ? [] : parseTicket(options.ticket).addresses
-    const addresses = [...(options.addresses ?? []), ...fromTicket]
+    const ticket = options.ticket === undefined ? undefined : parseTicket(options.ticket)
+    const addresses = [...(options.addresses ?? []), ...(ticket?.addresses ?? [])]
     const stream = await dialler.dial(
       parseNodeId(id),
       { op: 'ping' },
-      { addresses, signals: [options.signal] },
+      { addresses, helpers: ticket?.helpers ?? [], signals: [options.signal] },
     )
     return new Pinger(stream, this.#timeouts.connect)
   }
@@ -299,7 +305,11 @@ export class Network extends EventEmitter<NetworkEvents> {
     const stream = await dialler.dial(
       pipe.peer,
       { op: 'pipe', service: pipe.service, ...(ticket && { ticket: ticket.text }) },
-      { addresses: [...addresses, ...(ticket?.addresses ?? [])], signals: [signal, pipe.signal] },
+      {
+        addresses: [...addresses, ...(ticket?.addresses ?? [])],
+        helpers: ticket?.helpers ?? [],
+        signals: [signal, pipe.signal],
+      },
     )
     pipe.opened(stream)
     stream.once('close', () => {

@@ -1,7 +1,9 @@
+import type { LocalCandidate, NatHints } from '../ice/index.ts'
 import { ControlDesk } from './control-desk.ts'
 import { ControlPool } from './control-pool.ts'
 import { Dialler } from './dialler.ts'
 import type { ConfiguredHelper } from './helper-reference.ts'
+import { Links } from './links/links.ts'
 import type { NodeInfo } from './node-info.ts'
 import type { Session } from './session.ts'
 import { Exchange } from './signalling/exchange.ts'
@@ -15,6 +17,10 @@ export interface RendezvousOptions {
   readonly help: boolean
   /** This node's own. */
   readonly record: () => NodeInfo
+  /** This node's own candidates that are known at once. */
+  readonly candidates: () => readonly LocalCandidate[]
+  /** What is known of its NAT. */
+  readonly hints: () => NatHints
   /** The helpers on which this node hangs have changed. */
   readonly onHelpers: () => void
 }
@@ -28,6 +34,7 @@ export class Rendezvous {
   readonly pool: ControlPool
   readonly dialler: Dialler
   readonly helpers: Helpers
+  readonly links: Links
   readonly signaller: Signaller<LinkMessage>
 
   constructor(session: Session, options: RendezvousOptions) {
@@ -42,15 +49,27 @@ export class Rendezvous {
       handler: this.desk.answer,
       record: options.record,
     })
-    this.dialler = new Dialler(session, this.pool)
     this.helpers = new Helpers(session, this.pool, options.helpers, options.onHelpers)
     this.signaller = new Signaller({
       identity: session.identity,
       pool: this.pool,
       helpers: () => this.helpers.channels,
       schema: linkMessageSchema,
-      onSignal: () => undefined,
+      onSignal: (signal) => this.links.hear(signal),
       onDropped: (why, { peer }) => logger.debug('a signal was dropped', { by: peer, why }),
+    })
+    this.links = new Links(session, {
+      signaller: this.signaller,
+      candidates: options.candidates,
+      gatherMore: () => Promise.resolve(),
+      hints: options.hints,
+      record: options.record,
+      onInterrupted: () => this.helpers.check(),
+    })
+    this.dialler = new Dialler(session, {
+      pool: this.pool,
+      links: this.links,
+      helpers: () => this.helpers.channels.map(({ peer }) => peer),
     })
   }
 
@@ -60,6 +79,8 @@ export class Rendezvous {
   }
 
   async stop(): Promise<void> {
+    // While there is still a way to say good-bye.
+    await this.links.stop()
     await this.helpers.stop()
     await this.pool.stop()
   }

@@ -12,6 +12,7 @@ import { parseHelper, type ConfiguredHelper } from './helper-reference.ts'
 import { createIdentity } from './identity.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
+import { localCandidates, natHints } from './links/gather.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
 import { Publisher } from './publisher.ts'
@@ -83,12 +84,14 @@ export async function openRun(given: RunOptions): Promise<Run> {
       helpers: configured,
       help: options.help === true,
       record: () => publisher.record,
+      candidates: () => localCandidates(traversal.publicAddress, reachableAddresses(utp.address)),
+      hints: () => natHints(traversal.publicAddress, reachableAddresses(utp.address)),
       onHelpers: () => {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)
       },
     })
-    const acceptor = new Acceptor(session, meeting.desk, options.help === true)
+    const acceptor = new Acceptor(session, meeting, options.help === true)
     const addresses = (): SocketAddress[] =>
       withPublic(traversal.publicAddress, reachableAddresses(utp.address))
     const publisher: Publisher = new Publisher(session, meeting.pool, last.sequence, () => ({
@@ -103,12 +106,14 @@ export async function openRun(given: RunOptions): Promise<Run> {
     await utp.start({ signal })
     signal.throwIfAborted()
 
+    meeting.links.start(utp.endpoint)
     toClose.push(() => traversal.stop())
     const onChange = (): void => {
       // Peers that wait for nothing would go on sending to the old address.
       utp.announce()
       if (!publisher.started) return
       publisher.refresh()
+      meeting.links.networkChanged()
       emit('publicAddress', traversal.publicAddress)
     }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)

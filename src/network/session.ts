@@ -1,9 +1,11 @@
 import type { SocketAddress } from '../core/address.ts'
+import type { TraceEntry } from '../ice/index.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import type { UtpServer } from '../utp/driver/index.ts'
 import type { NatworkError } from '../core/errors.ts'
 import type { GuardedContext } from './guarded-context.ts'
 import type { Identity } from './identity.ts'
+import type { NodeConnection } from './links/connection.ts'
 import type { NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkTimeouts } from './options.ts'
@@ -32,6 +34,10 @@ export interface NetworkEvents {
   publicAddress: [seen: PublicAddress]
   /** The helpers on which this node hangs have changed. */
   helpers: [helpers: readonly HelperStatus[]]
+  /** How this node is connected with another one has changed: a path was found, lost, or a better one taken. */
+  connection: [connection: NodeConnection]
+  /** A step in finding and watching paths to a node. Plain JSON. */
+  trace: [peer: NodeId, entry: TraceEntry]
   /** A newer record of a node was learned. */
   nodeUpdated: [info: NodeInfo]
 }

@@ -39,22 +39,29 @@ const description = {
   parameters: parametersSchema,
   candidates: z.array(candidateSchema).max(32),
   hints: hintsSchema,
+  /** No more candidates will come. */
+  complete: z.boolean(),
 }
 
 /** What two nodes tell each other to find a path; sealed and signed, so that only they could have said it. */
 export const linkMessageSchema = z.discriminatedUnion('type', [
   /** "Let us find a path", or find one anew; with the sender's record, so that it can be answered. */
   z.object({ type: z.literal('offer'), ...description, record: z.unknown() }),
-  z.object({ type: z.literal('answer'), ...description }),
+  /** `to` names the offer by its `ufrag`. */
+  z.object({ type: z.literal('answer'), ...description, to: z.string().max(256) }),
   /** More candidates of the sender's, under the credentials that `ufrag` names (RFC 8838). */
   z.object({
     type: z.literal('candidates'),
     link,
     ufrag: z.string().max(256),
     candidates: z.array(candidateSchema).max(32),
+    complete: z.boolean(),
   }),
   /** "I am done with the link", or "I will not have it": why, for people. */
   z.object({ type: z.literal('bye'), link, why: z.string().max(300) }),
 ])
 
 export type LinkMessage = z.output<typeof linkMessageSchema>
+
+export type LinkOffer = Extract<LinkMessage, { type: 'offer' }>
+export type LinkAnswer = Extract<LinkMessage, { type: 'answer' }>

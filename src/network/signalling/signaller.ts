@@ -78,15 +78,14 @@ export class Signaller<T> {
       .filter((channel) => channel !== undefined)
       .filter((channel) => channel.alive && avoid?.has(channel) !== true)
     const [first] = open
-    const others = (): Promise<ControlChannel>[] => [
-      ...new Set([...open, ...helpers()].filter((channel) => channel !== first)),
-    ]
-      .map((channel) => hand(channel, target.id, body, signal))
-      .concat(
-        target.helpers
-          .filter(({ id }) => id !== identity.id && pool.get(id) === undefined)
-          .map((helper) => this.#handTo(helper, target.id, body, signal)),
-      )
+    const others = (): Promise<ControlChannel>[] =>
+      [...new Set([...open, ...helpers()].filter((channel) => channel !== first))]
+        .map((channel) => hand(channel, target.id, body, signal))
+        .concat(
+          target.helpers
+            .filter(({ id }) => id !== identity.id && pool.get(id) === undefined)
+            .map((helper) => this.#handTo(helper, target.id, body, signal)),
+        )
     const hands: Promise<ControlChannel>[] = []
     try {
       if (first !== undefined) {

@@ -1,0 +1,29 @@
+import { familyOf, sameAddress, type SocketAddress } from '../../core/address.ts'
+import type { LocalCandidate, NatHints } from '../../ice/index.ts'
+import type { PublicAddress } from '../../stun/index.ts'
+
+/** What this node can offer at once: its own addresses, and what the world sees of them. */
+export function localCandidates(seen: PublicAddress, own: readonly SocketAddress[]): LocalCandidate[] {
+  const hosts: LocalCandidate[] = own.map((address) => ({ type: 'host', address }))
+  const outside = seen.known ? [seen.address] : seen.seen.slice(0, 1)
+  const reflexive = outside
+    .filter((address) => !own.some((one) => sameAddress(one, address)))
+    .map((address): LocalCandidate => {
+      const base = own.find((one) => familyOf(one.address) === familyOf(address.address))
+      return { type: 'srflx', address, ...(base && { base }) }
+    })
+  return [...hosts, ...reflexive]
+}
+
+/** What is known of the NAT in front of this node, for the peer's hole punching. */
+export function natHints(seen: PublicAddress, own: readonly SocketAddress[]): NatHints {
+  if (!seen.known) {
+    const last = seen.seen.at(-1)
+    if (seen.reason !== 'per-destination' || last === undefined) return {}
+    return { mapping: 'address-and-port-dependent', lastPort: last.port }
+  }
+  const isOwn = own.some((one) => sameAddress(one, seen.address))
+  // One server's word does not tell a mapping for all from one for that server.
+  if (!isOwn && seen.observers.length < 2) return {}
+  return { mapping: 'endpoint-independent' }
+}

@@ -1,0 +1,189 @@
+import type { SocketAddress } from '../../core/address.ts'
+import type { Path } from '../../core/machine.ts'
+import { systemRng } from '../../core/ports.ts'
+import {
+  IceMachine,
+  type IceEvent,
+  type IceSession,
+  type LocalCandidate,
+  type NatHints,
+} from '../../ice/index.ts'
+import type { Attachment, UdpEndpoint } from '../../socket/index.ts'
+import type { UtpStream } from '../../utp/driver/index.ts'
+import type { NodeId } from '../node-id.ts'
+import { verifyNodeInfo, type NodeInfo } from '../node-info.ts'
+import type { Session } from '../session.ts'
+import type { LinkMessage } from '../signalling/message.ts'
+import type { Signal, Signaller, SignalTarget } from '../signalling/signaller.ts'
+import type { NodeConnection } from './connection.ts'
+import { PeerLink, type LinkHost } from './peer-link.ts'
+
+export interface LinksOptions {
+  readonly signaller: Signaller<LinkMessage>
+  /** This node's own candidates that are known at once. */
+  readonly candidates: () => readonly LocalCandidate[]
+  /** See {@link LinkHost.gatherMore}. */
+  readonly gatherMore: LinkHost['gatherMore']
+  readonly hints: () => NatHints
+  readonly record: () => NodeInfo
+  /** Something is wrong with the network. */
+  readonly onInterrupted: () => void
+}
+
+/** Links that others began and on which nothing has come yet: more are refused. */
+const maxUnused = 256
+/** Milliseconds that a link nobody uses stays; and one that a stranger began and never used. */
+const keepIdle = 60_000
+/** Milliseconds between looks at the links. */
+const watchInterval = 250
+
+/** The links to all other nodes, and the ICE sessions of the port. */
+export class Links {
+  readonly #session: Session
+  readonly #options: LinksOptions
+  readonly #machine = new IceMachine({ rng: systemRng })
+  /** By peer. Bounded by who this node calls, by the streams that are open, and by {@link maxUnused}. */
+  readonly #links = new Map<NodeId, PeerLink>()
+  readonly #owners = new WeakMap<IceSession, PeerLink>()
+  #endpoint: UdpEndpoint | undefined
+  #attachment: Attachment | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(session: Session, options: LinksOptions) {
+    this.#session = session
+    this.#options = options
+  }
+
+  /** Takes its place on the port: behind uTP, before STUN's server, which answers every Binding request. */
+  start(endpoint: UdpEndpoint): void {
+    this.#endpoint = endpoint
+    this.#attachment = endpoint.attach(this.#machine, (event) => this.#onIce(event))
+    this.#timer = setInterval(() => this.#watch(), watchInterval)
+    this.#timer.unref()
+  }
+
+  stop(): Promise<void> {
+    clearInterval(this.#timer)
+    for (const link of this.#links.values()) link.close('the node is stopping')
+    this.#links.clear()
+    this.#attachment?.detach()
+    return Promise.resolve()
+  }
+
+  /** A snapshot of all. */
+  get connections(): NodeConnection[] {
+    return [...this.#links.values()].map(({ connection }) => connection)
+  }
+
+  get(peer: NodeId): PeerLink | undefined {
+    return this.#links.get(peer)
+  }
+
+  /** The link to that node, made if need be. */
+  to(peer: NodeId): PeerLink {
+    let link = this.#links.get(peer)
+    if (link === undefined) {
+      link = new PeerLink(peer, this.#host())
+      this.#links.set(peer, link)
+    }
+    return link
+  }
+
+  /** A connection came in by this path: whose it most likely is, before TLS has told. */
+  ownerOf(path: Path): PeerLink | undefined {
+    for (const link of this.#links.values()) if (link.owns(path)) return link
+    return undefined
+  }
+
+  /** The connection is with that node: it follows its link from now on. */
+  adopt(stream: UtpStream, peer: NodeId): void {
+    const link = this.to(peer)
+    for (const other of this.#links.values()) if (other !== link) other.remove(stream)
+    link.add(stream)
+  }
+
+  hear(signal: Signal<LinkMessage>): void {
+    const { from, message } = signal
+    if (message.type !== 'offer') {
+      this.#links.get(from)?.hear(signal, undefined)
+      return
+    }
+    const target = targetIn(message.record, from)
+    if (target === undefined) return
+    if (this.#links.get(from) === undefined) {
+      const unused = [...this.#links.values()].filter((link) => link.idleFor() > 0)
+      if (unused.length >= maxUnused) {
+        this.#session.context.logger.debug('an offer was dropped: too many links', { peer: from })
+        return
+      }
+    }
+    this.to(from).hear(signal, target)
+  }
+
+  /** Addresses of this machine, or what the world sees of them, have changed. */
+  networkChanged(): void {
+    const candidates = this.#options.candidates()
+    for (const link of this.#links.values()) link.networkChanged(candidates)
+  }
+
+  #host(): LinkHost {
+    const { signaller, gatherMore, record, hints, candidates } = this.#options
+    const now = (): number => this.#endpoint?.now() ?? 0
+    return {
+      now,
+      open: (link, controlling) => {
+        const local = { candidates: candidates() }
+        const session = this.#machine.open(now(), { controlling, local, hints: hints() })
+        this.#owners.set(session, link)
+        return session
+      },
+      wake: () => this.#attachment?.wake(),
+      gatherMore,
+      hints,
+      record,
+      send: (target, message, options) => signaller.send(target, message, options),
+      debug: (message, fields) => this.#session.context.logger.debug(message, fields),
+      changed: (link) => {
+        const { connection } = link
+        if (connection.state === 'interrupted') this.#options.onInterrupted()
+        this.#session.emit('connection', connection)
+      },
+    }
+  }
+
+  #onIce(event: IceEvent): void {
+    const link = this.#owners.get(event.session)
+    if (link === undefined) return
+    if (event.type === 'trace') this.#session.emit('trace', link.peer, event.entry)
+    else link.onIce(event)
+  }
+
+  #watch(): void {
+    for (const [peer, link] of this.#links) {
+      link.watch()
+      if (link.idleFor() < keepIdle) continue
+      link.close('nobody uses it')
+      this.#links.delete(peer)
+    }
+  }
+}
+
+/** Where the offer's answer goes: by the record of the very node that made it. */
+function targetIn(record: unknown, from: NodeId): SignalTarget | undefined {
+  try {
+    return targetOf(verifyNodeInfo(record), from)
+  } catch {
+    return undefined
+  }
+}
+
+/** @returns undefined when the record is another node's, or of a version that cannot be signalled to. */
+export function targetOf(info: NodeInfo, id: NodeId): SignalTarget | undefined {
+  if (info.id !== id || info.sealKey === undefined) return undefined
+  return { id, sealKey: Buffer.from(info.sealKey, 'base64'), helpers: info.helpers ?? [] }
+}
+
+/** Candidates of the port itself. */
+export function hostCandidates(addresses: readonly SocketAddress[]): LocalCandidate[] {
+  return addresses.map((address) => ({ type: 'host', address }))
+}

@@ -1,0 +1,532 @@
+import { randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
+import { sameAddress, type SocketAddress } from '../../core/address.ts'
+import { PeerError } from '../../core/errors.ts'
+import { samePath, type Path } from '../../core/machine.ts'
+import type { IceCandidate, IceEvent, IceSession, LocalCandidate, NatHints } from '../../ice/index.ts'
+import type { UtpStream } from '../../utp/driver/index.ts'
+import type { ControlChannel } from '../control.ts'
+import { asError } from '../errors.ts'
+import type { NodeId } from '../node-id.ts'
+import type { NodeInfo } from '../node-info.ts'
+import type { LinkAnswer, LinkMessage, LinkOffer } from '../signalling/message.ts'
+import type { Signal, SignalTarget } from '../signalling/signaller.ts'
+import type { NodeConnection, PathUse } from './connection.ts'
+
+/** What a link needs of the node around it. */
+export interface LinkHost {
+  readonly now: () => number
+  open(link: PeerLink, controlling: boolean): IceSession
+  /** After every call of a session. */
+  wake(): void
+  /** Finds what a relay and others can add; calls back with each. Resolves when there is no more. */
+  gatherMore(link: PeerLink, found: (candidate: LocalCandidate) => void): Promise<void>
+  hints(): NatHints
+  record(): NodeInfo
+  send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
+  debug(message: string, fields: object): void
+  /** The path, or what is known of it, has changed. */
+  changed(link: PeerLink): void
+}
+
+interface SendOptions {
+  readonly prefer?: ControlChannel | undefined
+  readonly avoid?: ReadonlySet<ControlChannel>
+}
+
+/** Milliseconds after which an offer that nobody answered is sent again, by another way where there is one. */
+const offerGaps = [700, 1_500, 3_000, 5_000, 8_000] as const
+/** Candidates that came before their description; and uses remembered. */
+const maxEarly = 32
+const maxHistory = 16
+
+/**
+ * The way to one other node: an ICE session that finds and watches paths, the signals that it takes, and the uTP
+ * connections of both sides that follow its path. A node that is reached at a known address has a link without a session.
+ */
+export class PeerLink {
+  readonly peer: NodeId
+  readonly since = new Date()
+  readonly #host: LinkHost
+  #session: IceSession | undefined
+  /** Names the session in signals. */
+  #name = ''
+  #target: SignalTarget | undefined
+  #prefer: ControlChannel | undefined
+  /** The newest word of the peer about this session, by its clock: what is older is stale. */
+  #heardAt = 0
+  /** The `ufrag` of our offer that waits for its answer. */
+  #offered: string | undefined
+  #onAnswered: () => void = () => undefined
+  #remoteUfrag: string | undefined
+  #early: { ufrag: string; candidates: readonly IceCandidate[] }[] = []
+  /** Candidates that are to be told to the peer. */
+  #untold: IceCandidate[] = []
+  #telling: NodeJS.Immediate | undefined
+  #complete = false
+  #restarts = 0
+  #restartTimer: NodeJS.Timeout | undefined
+  #waiting = new Set<Waiting>()
+  readonly #streams = new Set<UtpStream>()
+  #timeoutsSeen = 0
+  #past = { bytesIn: 0, bytesOut: 0, sent: 0, lost: 0 }
+  #path: Path | undefined
+  #up = new AbortController()
+  readonly #history: PathUse[] = []
+  #idleSince: number
+  #closed = false
+
+  constructor(peer: NodeId, host: LinkHost) {
+    this.peer = peer
+    this.#host = host
+    this.#idleSince = host.now()
+  }
+
+  /** Aborts when the path in use is lost with none to follow it. */
+  get up(): AbortSignal {
+    return this.#up.signal
+  }
+
+  /** The path that data goes now. */
+  get path(): Path | undefined {
+    return this.#path
+  }
+
+  get session(): IceSession | undefined {
+    return this.#session
+  }
+
+  /** Milliseconds for which nobody has used it; 0 while somebody does. */
+  idleFor(): number {
+    return this.#streams.size + this.#waiting.size > 0 ? 0 : (this.#host.now() - this.#idleSince) / 1_000
+  }
+
+  get hasStreams(): boolean {
+    return this.#streams.size > 0
+  }
+
+  get connection(): NodeConnection {
+    const session = this.#session
+    const streams = [...this.#streams].map(({ connection }) => connection.stats)
+    const sum = (of: (one: (typeof streams)[number]) => number): number =>
+      streams.reduce((total, one) => total + of(one), 0)
+    const sent = this.#past.sent + sum(({ packetsSent }) => packetsSent)
+    const current = this.#history.at(-1)
+    const path = current?.until === undefined ? current : undefined
+    const rtt = session?.path?.rtt ?? streams.find(({ smoothedRtt }) => smoothedRtt > 0)?.smoothedRtt
+    return {
+      peer: this.peer,
+      state: path !== undefined ? 'connected' : this.#history.length > 0 ? 'interrupted' : 'connecting',
+      path,
+      rtt: rtt === undefined ? undefined : rtt / 1_000,
+      loss: sent === 0 ? 0 : (this.#past.lost + sum(({ lostPackets }) => lostPackets)) / sent,
+      bytesIn: this.#past.bytesIn + sum(({ bytesReceived }) => bytesReceived),
+      bytesOut: this.#past.bytesOut + sum(({ bytesSent }) => bytesSent),
+      since: this.since,
+      history: [...this.#history],
+      pairs: session?.pairs ?? [],
+      trace: session?.trace ?? [],
+    }
+  }
+
+  /**
+   * Finds a path by signals, unless there is one. Resolves with the first that works.
+   *
+   * @throws {PeerError} `ERR_NATWORK_NODE_UNREACHABLE`; a helper's RefusedError; the signal's reason.
+   */
+  async meet(target: SignalTarget, signal: AbortSignal): Promise<Path> {
+    signal.throwIfAborted()
+    this.#target = target
+    const { path } = this
+    if (path !== undefined && this.#session !== undefined) return path
+    const found = new Promise<Path>((resolve, reject) => {
+      const waiting: Waiting = {
+        resolve: (at) => done(() => resolve(at)),
+        reject: (error) => done(() => reject(error)),
+      }
+      const abort = (): void => waiting.reject(asError(signal.reason))
+      const done = (settle: () => void): void => {
+        this.#waiting.delete(waiting)
+        this.#idleSince = this.#host.now()
+        signal.removeEventListener('abort', abort)
+        settle()
+      }
+      signal.addEventListener('abort', abort)
+      this.#waiting.add(waiting)
+    })
+    if (this.#session === undefined || this.#offered === undefined) {
+      this.#begin(true)
+      void this.#offer()
+    }
+    return await found
+  }
+
+  /** The stream follows the link's path from now on. Streams of both directions do. */
+  add(stream: UtpStream): void {
+    if (this.#streams.has(stream)) return
+    this.#streams.add(stream)
+    stream.once('close', () => this.#forget(stream))
+    if (this.#path === undefined || this.#session === undefined) this.#use(stream.connection.path, 'direct')
+    else stream.setPath(this.#path)
+  }
+
+  /** It was not this node's after all. */
+  remove(stream: UtpStream): void {
+    this.#forget(stream)
+  }
+
+  /** Whether what comes by this path is the peer's. */
+  owns(path: Path): boolean {
+    return this.#session?.owns(path) ?? false
+  }
+
+  /** A signal of the peer's. */
+  hear({ message, sentAt, channel }: Signal<LinkMessage>, target: SignalTarget | undefined): void {
+    if (target !== undefined) this.#target = target
+    switch (message.type) {
+      case 'offer':
+        this.#hearOffer(message, sentAt, channel)
+        break
+      case 'answer':
+        this.#hearAnswer(message, sentAt, channel)
+        break
+      case 'candidates':
+        if (message.link === this.#name) this.#hearCandidates(message)
+        break
+      case 'bye':
+        if (message.link === this.#name && this.#session !== undefined) {
+          this.#fail(new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `${this.peer}: ${message.why}`))
+        }
+    }
+  }
+
+  /** An event of this link's session. */
+  onIce(event: IceEvent): void {
+    if (event.session !== this.#session) return
+    switch (event.type) {
+      case 'candidate':
+        this.#tellLater(event.candidate)
+        break
+      case 'path':
+        this.#restarts = 0
+        clearTimeout(this.#restartTimer)
+        this.#use(event.path.path, event.path.kind, event.path.local.address)
+        for (const waiting of this.#waiting) waiting.resolve(event.path.path)
+        break
+      case 'disconnected':
+        this.#interrupted()
+        break
+      case 'failed':
+        if (this.#path === undefined && !this.hasStreams) {
+          this.#fail(
+            new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `no path to ${this.peer}: ${event.message}`),
+          )
+        } else {
+          this.#interrupted()
+        }
+    }
+  }
+
+  /** Addresses of this machine, or what the world sees of them, have changed. */
+  networkChanged(candidates: readonly LocalCandidate[]): void {
+    const session = this.#session
+    if (session === undefined) return
+    const now = this.#host.now()
+    for (const candidate of candidates) session.addLocalCandidate(now, candidate)
+    session.networkChanged(now)
+    this.#host.wake()
+  }
+
+  /** Looks at the streams: when they get no answers, the path may be dead. */
+  watch(): void {
+    const session = this.#session
+    if (session === undefined || this.#streams.size === 0) return
+    let timeouts = 0
+    for (const { connection } of this.#streams) timeouts += connection.stats.timeouts
+    if (timeouts > this.#timeoutsSeen) this.suspect()
+    this.#timeoutsSeen = timeouts
+  }
+
+  /** What is sent gets no answer: the path is looked at now. */
+  suspect(): void {
+    this.#session?.suspect(this.#host.now())
+    this.#host.wake()
+  }
+
+  /** Says good-bye, unless the peer did. */
+  close(why: string | undefined): void {
+    if (this.#closed) return
+    this.#closed = true
+    if (why !== undefined && this.#session !== undefined) this.#say({ type: 'bye', link: this.#name, why })
+    this.#endSession()
+    const error = new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the link to ${this.peer} was closed`)
+    for (const waiting of this.#waiting) waiting.reject(error)
+  }
+
+  #begin(controlling: boolean, name = randomBytes(16).toString('hex')): IceSession {
+    this.#endSession()
+    const session = this.#host.open(this, controlling)
+    this.#session = session
+    this.#name = name
+    this.#complete = false
+    this.#heardAt = 0
+    const isCurrent = (): boolean => this.#session === session && !session.closed
+    void this.#host
+      .gatherMore(this, (candidate) => {
+        if (!isCurrent()) return
+        session.addLocalCandidate(this.#host.now(), candidate)
+        this.#host.wake()
+      })
+      .then(() => {
+        if (!isCurrent()) return
+        this.#complete = true
+        session.endOfLocalCandidates(this.#host.now())
+        this.#host.wake()
+        this.#tellLater()
+      })
+    this.#host.wake()
+    return session
+  }
+
+  #endSession(): void {
+    const session = this.#session
+    this.#session = undefined
+    this.#offered = undefined
+    this.#remoteUfrag = undefined
+    this.#early = []
+    this.#untold = []
+    clearTimeout(this.#restartTimer)
+    clearImmediate(this.#telling)
+    this.#telling = undefined
+    if (session === undefined) return
+    session.close(this.#host.now())
+    this.#host.wake()
+  }
+
+  /** Sends the offer of the present credentials until it is answered, or there are others. */
+  async #offer(): Promise<void> {
+    const session = this.#session
+    const target = this.#target
+    if (session === undefined || target === undefined) return
+    const { ufrag } = session.parameters
+    this.#offered = ufrag
+    const tried = new Set<ControlChannel>()
+    let failure: Error | undefined
+    for (const gap of offerGaps) {
+      try {
+        this.#untold = []
+        const offer: LinkMessage = {
+          type: 'offer',
+          ...this.#description(session),
+          record: this.#host.record(),
+        }
+        const options = { avoid: tried, prefer: this.#prefer }
+        tried.add(await this.#host.send(target, offer, options))
+        failure = undefined
+      } catch (error) {
+        failure = asError(error)
+        this.#host.debug('an offer was not taken', { peer: this.peer, error: failure.message })
+      }
+      if (this.#offered !== ufrag || this.#session !== session) return
+      // Nobody will hear it any time soon: a caller has better things to do than to wait.
+      if (failure !== undefined && this.#path === undefined && !this.hasStreams) break
+      await this.#answered(failure === undefined ? gap : Math.min(gap, 1_000))
+      if (this.#offered !== ufrag || this.#session !== session) return
+    }
+    if (this.#path === undefined) {
+      this.#fail(
+        failure ??
+          new PeerError(
+            'ERR_NATWORK_NODE_UNREACHABLE',
+            `${this.peer} does not answer what its helpers pass on`,
+          ),
+      )
+    }
+  }
+
+  #answered(time: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, time)
+      this.#onAnswered = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  #hearOffer(offer: LinkOffer, sentAt: number, channel: ControlChannel): void {
+    const known = offer.link === this.#name && this.#session !== undefined
+    if (!known) {
+      // Both called at once: the call of the smaller id counts, and its offer is on the way to the other side.
+      const isPending = this.#offered !== undefined && this.#remoteUfrag === undefined
+      if (isPending && this.#host.record().id < this.peer) return
+      this.#begin(false, offer.link)
+    }
+    if (sentAt < this.#heardAt) return
+    this.#heardAt = sentAt
+    this.#prefer = channel
+    const session = this.#session
+    if (session === undefined) return
+    this.#describe(session, offer, false)
+    this.#untold = []
+    this.#say({ type: 'answer', ...this.#description(session), to: offer.parameters.ufrag })
+  }
+
+  #hearAnswer(answer: LinkAnswer, sentAt: number, channel: ControlChannel): void {
+    const session = this.#session
+    if (session === undefined || answer.link !== this.#name) return
+    // To an offer that another one has replaced, or heard already.
+    if (answer.to !== session.parameters.ufrag || sentAt < this.#heardAt) return
+    this.#heardAt = sentAt
+    this.#prefer = channel
+    this.#describe(session, answer, true)
+    this.#offered = undefined
+    this.#onAnswered()
+    if (this.#untold.length > 0) this.#tellLater()
+  }
+
+  #describe(
+    session: IceSession,
+    { parameters, candidates, hints, complete }: Description,
+    sawOurs: boolean,
+  ): void {
+    const now = this.#host.now()
+    session.setRemote(now, { ...parameters, candidates, hints, complete, sawOurs })
+    this.#remoteUfrag = parameters.ufrag
+    for (const { ufrag, candidates: late } of this.#early.splice(0)) {
+      if (ufrag !== parameters.ufrag) continue
+      for (const candidate of late) session.addRemoteCandidate(now, candidate)
+    }
+    this.#host.wake()
+  }
+
+  #hearCandidates({ ufrag, candidates, complete }: Extract<LinkMessage, { type: 'candidates' }>): void {
+    const session = this.#session
+    if (session === undefined) return
+    if (ufrag !== this.#remoteUfrag) {
+      if (this.#early.length < maxEarly) this.#early.push({ ufrag, candidates })
+      return
+    }
+    const now = this.#host.now()
+    for (const candidate of candidates) session.addRemoteCandidate(now, candidate)
+    if (complete) session.endOfRemoteCandidates(now)
+    this.#host.wake()
+  }
+
+  #description(session: IceSession): Omit<Description, 'type'> & { link: string } {
+    const { parameters, localCandidates } = session
+    return {
+      link: this.#name,
+      parameters,
+      candidates: [...localCandidates],
+      hints: this.#host.hints(),
+      complete: this.#complete,
+    }
+  }
+
+  /** Candidates that are found in one go travel together. */
+  #tellLater(candidate?: IceCandidate): void {
+    if (candidate !== undefined) this.#untold.push(candidate)
+    this.#telling ??= setImmediate(() => {
+      this.#telling = undefined
+      const session = this.#session
+      // What has no answer yet is repeated, with everything known by then.
+      if (session === undefined || this.#remoteUfrag === undefined) return
+      const candidates = this.#untold.splice(0)
+      const { ufrag } = session.parameters
+      this.#say({ type: 'candidates', link: this.#name, ufrag, candidates, complete: this.#complete })
+    })
+  }
+
+  #say(message: LinkMessage): void {
+    if (this.#target === undefined) return
+    this.#host.send(this.#target, message, { prefer: this.#prefer }).catch((error: unknown) => {
+      this.#host.debug('a signal was not taken', {
+        peer: this.peer,
+        type: message.type,
+        error: asError(error).message,
+      })
+    })
+  }
+
+  /** Looks for a path anew: the side that controls at once, the other when it hears nothing of that. */
+  #interrupted(): void {
+    this.#unuse()
+    this.#host.changed(this)
+    const session = this.#session
+    if (session === undefined || this.#target === undefined) return
+    if (!this.hasStreams && this.#waiting.size === 0) return
+    const wait = (session.controlling ? 0 : 1_000) + Math.min(10_000, this.#restarts * 1_000)
+    clearTimeout(this.#restartTimer)
+    this.#restartTimer = setTimeout(() => {
+      if (this.#session !== session || this.#path !== undefined || session.closed) return
+      this.#restarts++
+      session.restart(this.#host.now())
+      this.#host.wake()
+      this.#interrupted()
+      void this.#offer()
+    }, wait)
+  }
+
+  #fail(error: Error): void {
+    this.#endSession()
+    this.#unuse()
+    for (const waiting of this.#waiting) waiting.reject(error)
+    this.#host.changed(this)
+  }
+
+  #use(path: Path, kind: PathUse['kind'], local?: SocketAddress): void {
+    const isSame = this.#path !== undefined && samePath(this.#path, path)
+    this.#path = path
+    for (const stream of this.#streams) stream.setPath(path)
+    const last = this.#history.at(-1)
+    if (isSame && last?.until === undefined && last !== undefined && sameAddress(last.remote, path.remote))
+      return
+    this.#unuseRecord()
+    this.#history.push({
+      kind,
+      local: local ?? { address: '0.0.0.0', port: 0 },
+      remote: path.remote,
+      since: new Date(),
+      until: undefined,
+    })
+    if (this.#history.length > maxHistory) this.#history.shift()
+    this.#host.changed(this)
+  }
+
+  #unuse(): void {
+    this.#path = undefined
+    this.#unuseRecord()
+    this.#up.abort(new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the path to ${this.peer} was lost`))
+    this.#up = new AbortController()
+    setMaxListeners(0, this.#up.signal) // One for each connection that is being opened.
+  }
+
+  #unuseRecord(): void {
+    const last = this.#history.at(-1)
+    if (last?.until === undefined && last !== undefined) {
+      this.#history[this.#history.length - 1] = { ...last, until: new Date() }
+    }
+  }
+
+  #forget(stream: UtpStream): void {
+    if (!this.#streams.delete(stream)) return
+    const { bytesReceived, bytesSent, packetsSent, lostPackets, timeouts } = stream.connection.stats
+    this.#past.bytesIn += bytesReceived
+    this.#past.bytesOut += bytesSent
+    this.#past.sent += packetsSent
+    this.#past.lost += lostPackets
+    this.#timeoutsSeen = Math.max(0, this.#timeoutsSeen - timeouts)
+    this.#idleSince = this.#host.now()
+    if (this.#streams.size > 0 || this.#session !== undefined) return
+    this.#unuse()
+    this.#host.changed(this)
+  }
+}
+
+type Description = Pick<LinkOffer, 'parameters' | 'candidates' | 'hints' | 'complete'>
+
+interface Waiting {
+  readonly resolve: (path: Path) => void
+  readonly reject: (error: Error) => void
+}
