@@ -180,7 +180,7 @@ test('helpers forward through one more helper, no further, and the answer finds 
   })
 })
 
-test('a million offers: sender and target are held to their rates, with a typed no', async (t) => {
+test('a flood of offers: sender and target are held to their rates, with a typed no', async (t) => {
   const clock = { now: 0 }
   const { join, exchange } = helperOf(t, helen, {
     now: () => clock.now,
@@ -191,7 +191,7 @@ test('a million offers: sender and target are held to their rates, with a typed 
   const channels = [join(alice), join(carol), join(hugo)].map(({ atHelper }) => atHelper)
   let passed = 0
   let refused = 0
-  for (let i = 0; i < 1_000_000; i++) {
+  for (let i = 0; i < 200_000; i++) {
     // As the helper does for each question, without the streams that would only slow it down.
     const channel = channels[i % 3]!
     try {
@@ -203,7 +203,7 @@ test('a million offers: sender and target are held to their rates, with a typed 
     }
   }
   assert.equal(passed, 60)
-  assert.equal(passed + refused, 1_000_000)
+  assert.equal(passed + refused, 200_000)
   clock.now = 1_000
   exchange.admit(alice.id, bob.id)
 })
@@ -221,7 +221,9 @@ test('a signaller takes each signal once, whoever repeats, reorders or forges it
     onDropped: (why) => dropped.push(why),
     now: () => clock.now,
   })
-  const channel = new ControlChannel(duplexPair()[0], helen.id, {
+  const [end, other] = duplexPair()
+  other.on('error', () => undefined)
+  const channel = new ControlChannel(end, helen.id, {
     handler: () => Promise.resolve({}),
     idle: 60_000,
   })
