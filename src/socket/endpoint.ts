@@ -248,12 +248,15 @@ export class UdpEndpoint {
   /**
    * For a {@link Carrier}: sends one datagram by the socket at once, in front of what machines still have to send. It is
    * dropped when the kernel's queue is full, as a network would. Call it inside {@link Carrier.send}, or wake afterwards.
+   *
+   * @returns false when it was dropped.
    */
-  send(transmit: Transmit): void {
-    if (this.#closed || this.#blocked) return
+  send(transmit: Transmit): boolean {
+    if (this.#closed || this.#blocked) return false
     this.#counters.datagramsSent++
     this.#counters.bytesSent += transmit.data.byteLength
     this.#blocked = !this.#driver.send(transmit)
+    return true
   }
 
   /** Ends at once: machines are detached, nothing more is sent or received. Idempotent. Resolves when the port is free. */

@@ -10,15 +10,21 @@ export type TurnUsageCode =
   | 'ERR_NATWORK_TURN_PEER'
   /** Given up by its AbortSignal. */
   | 'ERR_NATWORK_TURN_ABORTED'
+  /** Not a `turn:` or `turns:` URI (RFC 7065). */
+  | 'ERR_NATWORK_TURN_URI'
 
 /** What the other side did, or did not do. */
 export type TurnPeerCode =
   /** The connection to the server ended, or could not be made. */
-  'ERR_NATWORK_TURN_CONNECTION'
+  | 'ERR_NATWORK_TURN_CONNECTION'
+  /** The HTTP proxy does not connect us. */
+  | 'ERR_NATWORK_TURN_PROXY'
 
 export type TurnSystemCode =
   /** A UDP, TCP or TLS port cannot be bound. */
-  'ERR_NATWORK_TURN_LISTEN'
+  | 'ERR_NATWORK_TURN_LISTEN'
+  /** The name of the relay has no address. */
+  | 'ERR_NATWORK_TURN_DNS'
 
 export type TurnErrorCode = TurnUsageCode | TurnPeerCode | TurnSystemCode
 

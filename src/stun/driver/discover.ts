@@ -50,7 +50,7 @@ export async function discoverStunServers(
       : await resolver
           .resolveSrv(`_${uri.scheme}._${uri.scheme === 'stuns' ? 'tcp' : transport}.${uri.host}`)
           .then(
-            (records) => inOrder(records, rng),
+            (records) => inSrvOrder(records, rng),
             () => [],
           )
   // "If no SRV records are found, the client performs both an A and AAAA record lookup of the domain name".
@@ -77,7 +77,7 @@ export async function discoverStunServers(
   return targets
 }
 
-interface Srv {
+export interface Srv {
   readonly name: string
   readonly port: number
   readonly priority: number
@@ -85,7 +85,7 @@ interface Srv {
 }
 
 /** RFC 2782: the lowest priority first; within one, by chance in proportion to weight. A lone "." is "no service". */
-function inOrder(records: readonly Srv[], rng: Rng): { name: string; port: number }[] {
+export function inSrvOrder(records: readonly Srv[], rng: Rng): { name: string; port: number }[] {
   const left = records.filter(({ name }) => name !== '' && name !== '.')
   const ordered: Srv[] = []
   while (left.length > 0) {
@@ -101,7 +101,8 @@ function inOrder(records: readonly Srv[], rng: Rng): { name: string; port: numbe
   return ordered
 }
 
-function alternating(addresses: readonly SocketAddress[]): SocketAddress[] {
+/** IPv6 and IPv4 in turn, IPv6 first (RFC 8305 §4). */
+export function alternating(addresses: readonly SocketAddress[]): SocketAddress[] {
   const six = addresses.filter(({ address }) => familyOf(address) === 6)
   const four = addresses.filter(({ address }) => familyOf(address) === 4)
   const longest = Math.max(six.length, four.length)

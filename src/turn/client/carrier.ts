@@ -24,7 +24,7 @@ export interface RelayCarrierOptions {
   /** Whether Send indications carry DONT-FRAGMENT (RFC 8656 §14). */
   readonly dontFragment: () => boolean
   /** A datagram for the server, to be sent at once. Its bytes are overwritten after some hundred more. */
-  readonly output: (now: Micros, bytes: Uint8Array) => void
+  readonly output: (now: Micros, bytes: Uint8Array) => boolean
   /** A datagram from a peer. Its bytes are the receiver's only during the call. */
   readonly input: (path: Path, bytes: Uint8Array) => void
   readonly refused: (address: string, error: StunPeerError) => void
@@ -235,8 +235,8 @@ export class RelayCarrier implements Carrier {
       reliable ? streamedChannelDataLength(length) : CHANNEL_DATA_HEADER + length,
     )
     writeChannelData(frame, channel, data, reliable)
-    this.counters.sent++
-    output(now, frame)
+    if (output(now, frame)) this.counters.sent++
+    else this.counters.dropped++
   }
 
   #sendIndication(now: Micros, peer: Peer, data: Uint8Array): void {
@@ -254,8 +254,8 @@ export class RelayCarrier implements Carrier {
     const message = builder.bytes(Attribute.Data, data).view()
     const frame = this.#frames.take(message.length)
     frame.set(message)
-    this.counters.sent++
-    output(now, frame)
+    if (output(now, frame)) this.counters.sent++
+    else this.counters.dropped++
   }
 }
 

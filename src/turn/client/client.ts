@@ -57,6 +57,7 @@ export class TurnClient implements Machine<TurnEvent> {
         this.#events.push({ type: 'lost', error })
         this.#replaceCarrier(now, error)
       },
+      redirected: (alternate, domain) => this.#events.push({ type: 'redirected', alternate, domain }),
       silent: (error) => this.#events.push({ type: 'silent', error }),
       closed: () => this.#events.push({ type: 'closed' }),
     })
@@ -219,7 +220,7 @@ export class TurnClient implements Machine<TurnEvent> {
       dontFragment: () => request.dontFragment === true && this.allocation?.dontFragment === true,
       output: (now, bytes) => {
         this.#lifecycle.sent(now)
-        output(now, bytes)
+        return output(now, bytes)
       },
       input,
       refused: (address, error) => this.#events.push({ type: 'refused', address, error }),

@@ -1,9 +1,11 @@
+import type { SocketAddress } from '../../core/address.ts'
 import { SECOND, type Micros, type Path } from '../../core/machine.ts'
 import {
   Attribute,
   ErrorCode,
   Method,
   StunPeerError,
+  StunRedirectError,
   StunResponseError,
   type StunView,
 } from '../../stun/index.ts'
@@ -28,6 +30,7 @@ export interface LifecycleHandler {
   failed(error: StunPeerError, retryAfter: Micros): void
   lost(now: Micros, error: StunPeerError | undefined): void
   silent(error: StunPeerError): void
+  redirected(alternate: SocketAddress, domain: string | undefined): void
   closed(): void
 }
 
@@ -201,7 +204,10 @@ export class Lifecycle {
       return
     }
     this.#cleared = false
-    if (status === ErrorCode.UnknownAttribute && !this.#without.dontFragment && isAboutDontFragment(error)) {
+    if (error instanceof StunRedirectError && error.authenticated && error.alternate !== undefined) {
+      this.#state = 'offline'
+      this.#handler.redirected(error.alternate, error.domain)
+    } else if (status === ErrorCode.UnknownAttribute && !this.#without.dontFragment && isAboutDontFragment(error)) {
       this.#without.dontFragment = true
       this.#allocate(now)
     } else if (status === ErrorCode.MobilityForbidden && !this.#without.mobility) {

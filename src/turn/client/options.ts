@@ -32,9 +32,9 @@ export interface TurnClientOptions {
   readonly request?: AllocationRequest
   /**
    * A datagram with data for the server, to be sent at once: it is not in {@link TurnClient.pollTransmit}, so that the
-   * data path neither queues nor allocates. Its bytes are overwritten after 300 more.
+   * data path neither queues nor allocates. Its bytes are overwritten after 300 more. False from it: it was dropped.
    */
-  readonly output: (now: Micros, bytes: Uint8Array) => void
+  readonly output: (now: Micros, bytes: Uint8Array) => boolean
   /** A datagram from a peer, during `handleDatagram`. `bytes` is the client's again when this returns. */
   readonly input: (path: Path, bytes: Uint8Array) => void
 }
@@ -74,6 +74,11 @@ export type TurnEvent =
   | { readonly type: 'lost'; readonly error: StunPeerError | undefined }
   /** There is an allocation again, with other relayed addresses. */
   | { readonly type: 'renewed'; readonly allocation: Allocation }
+  /**
+   * 300 over a stream, with proof (RFC 8489 §10): make a stream to the alternate, whose certificate carries `domain`
+   * where given, and call {@link TurnClient.connected}.
+   */
+  | { readonly type: 'redirected'; readonly alternate: SocketAddress; readonly domain: string | undefined }
   /** The server does not answer. Over a stream: make a new one, and call {@link TurnClient.connected}. */
   | { readonly type: 'silent'; readonly error: StunPeerError }
   /** No permission for this address: 403 by the relay's policy, 443 the wrong family, 508 too many. */
