@@ -20,7 +20,9 @@ export interface TurnUri {
  */
 export function parseTurnUri(text: string): TurnUri {
   const match =
-    /^(turns?):(?:\[([0-9a-f:.]+)\]|([\w.~!$&'()*+,;=%-]+))(?::(\d*))?(?:\?transport=([\w.~-]+))?$/i.exec(text)
+    /^(turns?):(?:\[([0-9a-f:.]+)\]|([\w.~!$&'()*+,;=%-]+))(?::(\d*))?(?:\?transport=([\w.~-]+))?$/i.exec(
+      text,
+    )
   const scheme = match?.[1]?.toLowerCase() === 'turns' ? 'turns' : 'turn'
   const host = match?.[2] ?? match?.[3]
   const port = match?.[4] === undefined || match[4] === '' ? undefined : Number(match[4])

@@ -29,6 +29,7 @@ export function writeAllocate(builder: StunBuilder, request: AllocationRequest, 
     builder.bytes(Attribute.ReservationToken, reservationToken)
   } else if (family === 'both') {
     builder.uint8(Attribute.AdditionalAddressFamily, AddressFamily.Ipv6, true)
+    builder.uint8(DRAFT_ADDITIONAL_ADDRESS_FAMILY, AddressFamily.Ipv6, true)
   } else if (family === 6) {
     builder.uint8(Attribute.RequestedAddressFamily, AddressFamily.Ipv6, true)
   }
@@ -89,4 +90,9 @@ function readMissing(response: StunView): Allocation['missing'] {
   return { family: family === AddressFamily.Ipv6 ? 6 : 4, status: (hundreds & 7) * 100 + number }
 }
 
+/**
+ * ADDITIONAL-ADDRESS-FAMILY as coturn (4.6) knows it, from a draft of RFC 8656. Who does not know a number of this range
+ * ignores it.
+ */
+const DRAFT_ADDITIONAL_ADDRESS_FAMILY = 0x8032
 const NOTHING = new Uint8Array(0)

@@ -29,6 +29,7 @@ export interface RelayCarrierOptions {
   readonly input: (path: Path, bytes: Uint8Array) => void
   readonly refused: (address: string, error: StunPeerError) => void
   readonly mismatched: (now: Micros, error: StunPeerError) => void
+  readonly doubted: (now: Micros) => void
 }
 
 /** Since the carrier was made. */
@@ -54,32 +55,32 @@ export class RelayCarrier implements Carrier {
   readonly #transactionId = new Uint8Array(12)
   // Bounded by MAX_PEERS: the one used longest ago goes whose channel the server has forgotten.
   readonly #peers = new Map<string, Peer>()
-  /** Wanted before there is an allocation; bounded by MAX_PERMISSIONS. */
-  readonly #early = new Set<Permission>()
   #isLive = false
   #isDead = false
 
   constructor(options: RelayCarrierOptions) {
     this.#options = options
-    const { requests, mismatched } = options
+    const { requests, mismatched, doubted } = options
     this.#permissions = new Permissions(requests, {
       granted: (now, permission) => this.#release(now, permission),
       refused: options.refused,
       mismatched,
+      doubted,
     })
-    this.#channels = new Channels(requests, this.#permissions, { mismatched })
+    this.#channels = new Channels(requests, this.#permissions, { mismatched, doubted })
   }
 
   /** The server has the allocation: what was asked for before is asked of it now. */
   live(now: Micros): void {
     this.#isLive = true
-    for (const permission of this.#early) this.#permissions.want(now, permission)
-    this.#early.clear()
+    this.#permissions.resume(now)
   }
 
-  /** Nothing can be sent for now: what is given is held or dropped. */
+  /** Nothing can be sent for now, and open requests were given up: what is sent is held or dropped. */
   pause(): void {
     this.#isLive = false
+    this.#permissions.cancelled()
+    this.#channels.cancelled()
   }
 
   /** The allocation is gone, and every path through it. */
@@ -87,7 +88,6 @@ export class RelayCarrier implements Carrier {
     this.#isDead = true
     this.#isLive = false
     this.#peers.clear()
-    this.#early.clear()
   }
 
   get pinned(): string[] {
@@ -99,7 +99,7 @@ export class RelayCarrier implements Carrier {
     const permission = this.#permissions.entry(now, canonicalIp(address))
     if (permission === undefined) return false
     permission.pinned = true
-    this.#want(now, permission)
+    if (this.#isLive) this.#permissions.want(now, permission)
     return true
   }
 
@@ -110,7 +110,7 @@ export class RelayCarrier implements Carrier {
   /** The path to a peer; what is sent on it finds its own way to a permission and a channel. */
   path(remote: SocketAddress): Path {
     const address = canonicalIp(remote.address)
-    const at = address === remote.address ? remote : { address, port: remote.port }
+    const at = { address, port: remote.port }
     return this.#peer(-Infinity, at) ?? { remote: at, via: this }
   }
 
@@ -204,18 +204,13 @@ export class RelayCarrier implements Carrier {
     return peer.permission
   }
 
-  #want(now: Micros, permission: Permission): void {
-    if (this.#isLive) this.#permissions.want(now, permission)
-    else this.#early.add(permission)
-  }
-
   #hold(now: Micros, peer: Peer, permission: Permission, data: Uint8Array): void {
     if (permission.held.length < MAX_HELD && permission.askAfter <= now) {
       permission.held.push({ peer, data: Uint8Array.from(data) })
     } else {
       this.counters.dropped++
     }
-    this.#want(now, permission)
+    if (this.#isLive) this.#permissions.want(now, permission)
   }
 
   #release(now: Micros, permission: Permission): void {

@@ -15,6 +15,8 @@ import type { Answer, Requests } from './requests.ts'
 export interface ChannelsHandler {
   /** 437: the server has no allocation for us; 400 to a refresh: it has another idea of our channels (§12.3). */
   mismatched(now: Micros, error: StunPeerError): void
+  /** 437 without proof. */
+  doubted(now: Micros): void
 }
 
 /**
@@ -61,6 +63,7 @@ export class Channels {
           .uint16(Attribute.ChannelNumber, peer.channel)
           .xorAddress(Attribute.XorPeerAddress, peer.remote),
       timing: PATIENCE,
+      doubted: (at) => this.#handler.doubted(at),
       done: (at, answer) => {
         this.#inFlight--
         peer.binding = false
@@ -82,6 +85,13 @@ export class Channels {
       }
       if (peer.bound) this.#nextAt = Math.min(this.#nextAt, peer.refreshAt, peer.boundUntil)
     }
+  }
+
+  /** The open requests were given up. */
+  cancelled(): void {
+    this.#inFlight = 0
+    for (const peer of this.#byNumber.values()) peer.binding = false
+    this.#nextAt = -Infinity
   }
 
   get nextAt(): Micros {

@@ -225,6 +225,7 @@ export class TurnClient implements Machine<TurnEvent> {
       input,
       refused: (address, error) => this.#events.push({ type: 'refused', address, error }),
       mismatched: (now, error) => this.#lifecycle.mismatched(now, error),
+      doubted: (now) => this.#lifecycle.doubted(now),
     })
   }
 

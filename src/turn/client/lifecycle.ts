@@ -55,6 +55,8 @@ export class Lifecycle {
   #expiresAt: Micros = Infinity
   #refreshAt: Micros = Infinity
   #refreshing = false
+  /** A request asks whether the allocation stands. */
+  #verifying = false
   #isSilent = false
   #heardAt: Micros = 0
   /** The first datagram sent since then. */
@@ -87,7 +89,7 @@ export class Lifecycle {
 
   /** Does the allocation still stand? */
   recheck(now: Micros): void {
-    if (this.#state === 'live' && !this.#refreshing) this.#refresh(now)
+    if (this.#state === 'live' && !this.#isAsking) this.#refresh(now)
   }
 
   disconnected(now: Micros): void {
@@ -95,6 +97,7 @@ export class Lifecycle {
     if (before === 'closed') return
     this.#state = 'offline'
     this.#refreshing = false
+    this.#verifying = false
     if (before === 'closing') this.#closed()
     else if (this.#allocation === undefined) return
     else if (this.#ticket === undefined) this.#lose(now, undefined)
@@ -106,6 +109,7 @@ export class Lifecycle {
     this.#requests.cancelAll()
     this.#requests.server = server
     this.#refreshing = false
+    this.#verifying = false
     if (this.#allocation !== undefined && this.#ticket !== undefined) this.#move(now)
     else this.#allocate(now)
   }
@@ -118,6 +122,19 @@ export class Lifecycle {
       this.#move(now)
     } else {
       this.#startAfresh(now, error)
+    }
+  }
+
+  /**
+   * Somebody says that there is no allocation, and does not prove to be the server. An Allocate request finds out
+   * without risk: the server answers 437 with proof when the allocation stands, and else gives another one.
+   */
+  doubted(now: Micros): void {
+    if (this.#state === 'live' && this.#ticket !== undefined) {
+      this.#requests.cancelAll()
+      this.#move(now)
+    } else if ((this.#state === 'live' || this.#state === 'moving') && !this.#verifying) {
+      this.#verify(now)
     }
   }
 
@@ -138,7 +155,7 @@ export class Lifecycle {
       if (now >= this.#retryAt) this.#allocate(now)
     } else if (this.#allocation !== undefined && this.#state !== 'closing') {
       if (now >= this.#expiresAt) this.#expired(now)
-      else if (this.#state === 'live' && !this.#refreshing && now >= this.#checkAt()) this.#refresh(now)
+      else if (this.#state === 'live' && !this.#isAsking && now >= this.#checkAt()) this.#refresh(now)
     }
   }
 
@@ -146,9 +163,13 @@ export class Lifecycle {
   get nextAt(): Micros {
     if (this.#state === 'waiting') return this.#retryAt
     if (this.#allocation === undefined || this.#state === 'closing') return Infinity
-    return this.#state === 'live' && !this.#refreshing
+    return this.#state === 'live' && !this.#isAsking
       ? Math.min(this.#expiresAt, this.#checkAt())
       : this.#expiresAt
+  }
+
+  get #isAsking(): boolean {
+    return this.#refreshing || this.#verifying
   }
 
   /**
@@ -207,7 +228,11 @@ export class Lifecycle {
     if (error instanceof StunRedirectError && error.authenticated && error.alternate !== undefined) {
       this.#state = 'offline'
       this.#handler.redirected(error.alternate, error.domain)
-    } else if (status === ErrorCode.UnknownAttribute && !this.#without.dontFragment && isAboutDontFragment(error)) {
+    } else if (
+      status === ErrorCode.UnknownAttribute &&
+      !this.#without.dontFragment &&
+      isAboutDontFragment(error)
+    ) {
       this.#without.dontFragment = true
       this.#allocate(now)
     } else if (status === ErrorCode.MobilityForbidden && !this.#without.mobility) {
@@ -240,10 +265,39 @@ export class Lifecycle {
         if (ticket !== undefined) builder.bytes(Attribute.MobilityTicket, ticket)
       },
       timing: PATIENCE,
+      doubted: (at) => this.doubted(at),
       done: (at, answer) => {
         this.#refreshing = false
+        if (this.#verifying) return
         if (answer.ok) this.#refreshed(at, answer.response, answer.since)
         else this.#notRefreshed(at, answer.error, answer.status)
+      },
+    })
+  }
+
+  #verify(now: Micros): void {
+    this.#verifying = true
+    this.#requests.ask(now, {
+      method: Method.Allocate,
+      attributes: (builder) => writeAllocate(builder, this.#request, this.#without),
+      timing: PATIENCE,
+      done: (at, answer) => {
+        this.#verifying = false
+        if (answer.ok) {
+          this.#requests.cancelAll()
+          this.#refreshing = false
+          this.#lose(at, undefined)
+          this.#allocated(at, answer)
+        } else if (answer.status === ErrorCode.AllocationMismatch && this.#state === 'live') {
+          this.#isSilent = false
+          this.heard(at)
+        } else {
+          this.#notRefreshed(
+            at,
+            answer.error,
+            answer.status === ErrorCode.AllocationMismatch ? 0 : answer.status,
+          )
+        }
       },
     })
   }
@@ -302,6 +356,7 @@ export class Lifecycle {
   #startAfresh(now: Micros, error: StunPeerError | undefined): void {
     this.#requests.cancelAll()
     this.#refreshing = false
+    this.#verifying = false
     this.#lose(now, error)
     // A server that gives and takes in turn is asked ever more slowly.
     if (now - this.#allocatedAt > STABLE) this.#attempts = 0
@@ -323,6 +378,10 @@ export class Lifecycle {
       attributes: (builder) => builder.uint32(Attribute.Lifetime, 0),
       timing: GOODBYE,
       // Whatever the answer: 437 is as good as success (RFC 8656 §8.3), and silence will be heard soon enough.
+      doubted: (at) => {
+        this.#requests.cancelAll()
+        done(at)
+      },
       done,
     })
   }

@@ -35,6 +35,8 @@ export interface PermissionsHandler {
   refused(address: string, error: StunPeerError): void
   /** 437: the server has no allocation for us. */
   mismatched(now: Micros, error: StunPeerError): void
+  /** The same, without proof. */
+  doubted(now: Micros): void
 }
 
 /**
@@ -87,6 +89,21 @@ export class Permissions {
     this.#enqueue(now, permission)
   }
 
+  /** Asks for what was wished for while nothing could be asked. */
+  resume(now: Micros): void {
+    for (const permission of this.#byAddress.values()) {
+      if (permission.pinned || permission.held.length > 0) this.want(now, permission)
+    }
+  }
+
+  /** The open requests were given up. */
+  cancelled(): void {
+    this.#inFlight = false
+    this.#waiting = []
+    for (const permission of this.#byAddress.values()) permission.asking = false
+    this.#nextAt = -Infinity
+  }
+
   /** It came with a channel (RFC 8656 §12.1). */
   renewed(since: Micros, now: Micros, permission: Permission): void {
     permission.until = since + PERMISSION_LIFETIME
@@ -134,6 +151,7 @@ export class Permissions {
       method: Method.CreatePermission,
       attributes: (builder) => writeAddresses(builder, together),
       timing: PATIENCE,
+      doubted: (at) => this.#handler.doubted(at),
       done: (at, answer) => {
         this.#inFlight = false
         this.#answered(at, together, answer)

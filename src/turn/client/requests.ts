@@ -2,13 +2,14 @@ import type { Deadline, Micros, Path, Transmit } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import {
   Attribute,
+  ErrorCode,
   StunClient,
   StunResponseError,
   type ClientAuth,
   type StunBuilder,
   type StunPeerError,
+  StunView,
   type StunTransaction,
-  type StunView,
   type Timing,
 } from '../../stun/index.ts'
 
@@ -34,6 +35,11 @@ export interface Ask {
   /** May a 300 be followed (RFC 8656 §7.4)? Over UDP only: a stream needs another connection. */
   readonly redirect?: boolean
   readonly done: (now: Micros, answer: Answer) => void
+  /**
+   * The answer was 437 without proof, and is none (RFC 8489 §9.2.5), but it is what coturn says when it has no
+   * allocation: a reason to ask in another way. Called at most once.
+   */
+  readonly doubted?: (now: Micros) => void
 }
 
 /** The requests of one allocation to its server, and who waits for each. */
@@ -44,6 +50,9 @@ export class Requests {
   #auth: ClientAuth | undefined
   // Bounded by the StunClient's own limit of open transactions.
   readonly #asked = new Map<StunTransaction, Ask>()
+  /** Whose doubt was told. */
+  readonly #doubted = new WeakSet<StunTransaction>()
+  readonly #view = new StunView()
 
   constructor(options: { rng: Rng; server: Path; auth: ClientAuth | undefined; reliable: boolean }) {
     this.#stun = new StunClient({ rng: options.rng, maxPerServer: MAX_OPEN, maxTransactions: MAX_OPEN })
@@ -93,9 +102,16 @@ export class Requests {
   }
 
   handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
-    const taken = this.#stun.handleDatagram(now, path, bytes)
-    if (taken) this.#settle(now)
-    return taken
+    if (!this.#stun.handleDatagram(now, path, bytes)) return false
+    this.#settle(now)
+    for (const [transaction, { doubted }] of this.#asked) {
+      if (doubted === undefined || !transaction.violated || this.#doubted.has(transaction)) continue
+      if (!this.#view.open(bytes) || this.#view.errorCode()?.code !== ErrorCode.AllocationMismatch) continue
+      this.#doubted.add(transaction)
+      doubted(now)
+      break
+    }
+    return true
   }
 
   handleTimeout(now: Micros): void {

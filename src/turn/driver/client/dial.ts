@@ -48,8 +48,14 @@ export async function dial(target: DialTarget, signal: AbortSignal): Promise<Soc
   } catch (cause) {
     signal.throwIfAborted()
     if (cause instanceof TurnPeerError) throw cause
-    const why = late.aborted ? `not in ${DIAL_TIMEOUT / 1_000} s` : cause instanceof Error ? cause.message : ''
-    throw new TurnPeerError('ERR_NATWORK_TURN_CONNECTION', `no connection to the relay ${where}: ${why}`, { cause })
+    const why = late.aborted
+      ? `not in ${DIAL_TIMEOUT / 1_000} s`
+      : cause instanceof Error
+        ? cause.message
+        : ''
+    throw new TurnPeerError('ERR_NATWORK_TURN_CONNECTION', `no connection to the relay ${where}: ${why}`, {
+      cause,
+    })
   }
 }
 

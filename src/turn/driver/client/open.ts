@@ -66,7 +66,10 @@ export async function openRelayOverStream(
 }
 
 /** A relayed TCP port (RFC 6062). */
-export async function openTcpRelay(target: DialTarget, options: OpenRelayOptions): Promise<TcpRelayAllocation> {
+export async function openTcpRelay(
+  target: DialTarget,
+  options: OpenRelayOptions,
+): Promise<TcpRelayAllocation> {
   const { logger = silentLogger } = options
   const socket = await dialFirst(target, options)
   return firstAllocation(

@@ -183,9 +183,13 @@ export class StreamLink implements RelayLink {
     const error =
       cause instanceof StunPeerError
         ? cause
-        : new StunPeerError('ERR_NATWORK_STUN_REDIRECT', 'the TURN server sends us to one that cannot be reached', {
-            cause,
-          })
+        : new StunPeerError(
+            'ERR_NATWORK_STUN_REDIRECT',
+            'the TURN server sends us to one that cannot be reached',
+            {
+              cause,
+            },
+          )
     this.#onEvent({ type: 'failed', error, retryAfter: 0 })
   }
 
