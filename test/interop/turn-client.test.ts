@@ -232,7 +232,7 @@ describe('our TURN client against coturn', { skip }, () => {
 
   for (const scheme of ['turn', 'turns'] as const) {
     test(`RFC 6062 over ${scheme}: connections to a peer and from a peer`, async () => {
-      const listener = createServer((socket) => socket.pipe(socket))
+      const listener = createServer((socket) => socket.on('error', () => undefined).pipe(socket))
       listener.listen(0, '127.0.0.1')
       await once(listener, 'listening')
       const uri = scheme === 'turn' ? `turn:127.0.0.1:${port}` : `turns:localhost:${tlsPort}`
@@ -250,7 +250,7 @@ describe('our TURN client against coturn', { skip }, () => {
         // The permission takes a round trip; what comes before it is closed by the relay.
         const peer = await connectedTo(relay.relayed.port, came)
         const [stream] = (await came) as [Duplex]
-        stream.pipe(stream)
+        stream.on('error', () => undefined).pipe(stream)
         assert.ok(sent.equals(await sentAndReceived(peer, sent)))
       } finally {
         await relay.close()
@@ -299,8 +299,8 @@ describe('our TURN client against coturn', { skip }, () => {
   })
 
   test('uTP runs over a relayed path, and a permitted peer gets in', async () => {
-    const near = new UtpServer({ host: '127.0.0.1', port: 0, onConnection: (stream) => stream.pipe(stream) })
-    const far = new UtpServer({ host: '127.0.0.1', port: 0, onConnection: (stream) => stream.pipe(stream) })
+    const near = new UtpServer({ host: '127.0.0.1', port: 0, onConnection: echoing })
+    const far = new UtpServer({ host: '127.0.0.1', port: 0, onConnection: echoing })
     await Promise.all([near.start(), far.start()])
     const relay = await connectRelay(`turn:127.0.0.1:${port}?transport=udp`, {
       ...user,
@@ -312,8 +312,8 @@ describe('our TURN client against coturn', { skip }, () => {
       assert.ok(sent.equals(await sentAndReceived(await near.connect(relay.path(far.address)), sent)))
       assert.ok(sent.equals(await sentAndReceived(await far.connect(relay.relayed), sent)))
     } finally {
-      await Promise.all([near.stop({ timeout: 0 }), far.stop({ timeout: 0 })])
       await relay.close()
+      await Promise.all([near.stop({ timeout: 0 }), far.stop({ timeout: 0 })])
     }
   })
 })
@@ -339,10 +339,18 @@ test('time-limited credentials from a shared secret', { skip }, async () => {
   }
 })
 
+const echoing = (stream: Duplex): void => void stream.on('error', () => undefined).pipe(stream)
+
+/** What an echoing peer sends back. The end comes after that: a relay of RFC 6062 ends both directions at once. */
 async function sentAndReceived(stream: Duplex, bytes: Buffer): Promise<Buffer> {
-  stream.end(bytes)
+  stream.on('error', () => undefined).write(bytes)
   const chunks: Buffer[] = []
-  for await (const chunk of stream) chunks.push(chunk as Buffer)
+  let length = 0
+  for await (const chunk of stream) {
+    chunks.push(chunk as Buffer)
+    length += (chunk as Buffer).length
+    if (length >= bytes.length) break
+  }
   return Buffer.concat(chunks)
 }
 
@@ -351,7 +359,7 @@ async function connectedTo(port: number, kept: Promise<unknown>): Promise<Socket
   for (;;) {
     const socket = connect(port, '127.0.0.1')
     const closed = new Promise((resolve) =>
-      socket.once('error', () => undefined).once('close', () => resolve('closed')),
+      socket.on('error', () => undefined).once('close', () => resolve('closed')),
     )
     if ((await Promise.race([kept, closed])) !== 'closed') return socket
   }

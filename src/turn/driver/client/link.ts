@@ -5,6 +5,8 @@ import type { TurnClient, TurnEvent } from '../../client/index.ts'
 export interface RelayLink {
   readonly transport: 'udp' | 'tcp' | 'tls'
   readonly client: TurnClient
+  /** The port was closed under it: nobody will answer. */
+  readonly isOver: boolean
   now(): Micros
   /** Drains the client after a mutation from outside. */
   wake(): void

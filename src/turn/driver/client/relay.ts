@@ -124,6 +124,7 @@ export class RelayAllocation extends EventEmitter<RelayEvents> {
   close(): Promise<void> {
     this.#closing ??= new Promise<void>((resolve) => {
       this.#onClosed = resolve
+      if (this.#link.isOver) resolve()
       this.#link.client.close(this.#link.now())
       this.#link.wake()
     })

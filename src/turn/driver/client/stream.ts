@@ -69,6 +69,10 @@ export class StreamLink implements RelayLink {
     return this.#target
   }
 
+  get isOver(): boolean {
+    return this.#ended.signal.aborted
+  }
+
   now(): Micros {
     return systemClock.now()
   }

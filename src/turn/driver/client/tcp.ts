@@ -107,6 +107,7 @@ export class TcpRelayAllocation extends EventEmitter<TcpRelayEvents> {
   close(): Promise<void> {
     this.#closing ??= new Promise<void>((resolve) => {
       this.#onClosed = resolve
+      if (this.#link.isOver) resolve()
       this.#link.client.close(this.#link.now())
       this.#link.wake()
     })

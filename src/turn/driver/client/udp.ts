@@ -37,6 +37,10 @@ export class UdpLink implements RelayLink {
     this.#attachment = endpoint.attach(client, onEvent)
   }
 
+  get isOver(): boolean {
+    return this.#endpoint.closed
+  }
+
   now(): Micros {
     return this.#endpoint.now()
   }
