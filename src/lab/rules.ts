@@ -205,6 +205,8 @@ const FIRST_BLOCK = 31
 function filterTable(spec: RouterSpec, { input, forward }: NetfilterRules): string[] {
   return [
     'table inet filter {',
+    // miniupnpd's: what it forwards, and the holes of IPv6 hosts.
+    ...(spec.portMapping ? ['  chain miniupnpd { }'] : []),
     '  chain input {',
     '    type filter hook input priority 0;',
     ...(input === 'drop' ? ['    iifname "ext0" ct state new,invalid drop'] : []),
@@ -217,6 +219,7 @@ function filterTable(spec: RouterSpec, { input, forward }: NetfilterRules): stri
       ? [
           '    iifname "ext0" ct state established,related accept',
           '    iifname "ext0" ct status dnat accept',
+          ...(spec.portMapping ? ['    jump miniupnpd'] : []),
           '    iifname "ext0" drop',
         ]
       : []),
@@ -240,10 +243,9 @@ const EGRESS: Readonly<Record<RouterSpec['egress'], readonly string[]>> = {
   ],
 }
 
-/** Where miniupnpd adds its rules; what it forwards has been through `dnat`, which the filter lets in. */
+/** Where miniupnpd translates. */
 const PORT_MAPPING_TABLE = [
   'table inet miniupnpd {',
-  '  chain miniupnpd { }',
   '  chain prerouting_miniupnpd { }',
   '  chain postrouting_miniupnpd { }',
   '  chain prerouting { type nat hook prerouting priority -101; jump prerouting_miniupnpd; }',

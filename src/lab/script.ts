@@ -166,7 +166,7 @@ function files(node: Node, _index: number, all: readonly Node[]): string[] {
   return [write('resolv.conf', [`nameserver ${node.gateway[6]?.split('/')[0] ?? ''}`])]
 }
 
-/** Debian's miniupnpd as a home router sets it up. Its nft table is {@link PORT_MAPPING_TABLE}. */
+/** Debian's miniupnpd as a home router sets it up. Its nft chains are made by `routerRules`. */
 const MINIUPNPD = [
   'ext_ifname=ext0',
   'listening_ip=lan0',
@@ -174,9 +174,10 @@ const MINIUPNPD = [
   'enable_natpmp=yes',
   'enable_upnp=yes',
   'secure_mode=yes',
-  'system_uptime=yes',
+  // The machine's own goes on when a router of the lab reboots.
+  'system_uptime=no',
   'uuid=6e617477-6f72-4b6c-8162-000000000001',
-  'upnp_table_name=miniupnpd',
+  'upnp_table_name=filter',
   'upnp_nat_table_name=miniupnpd',
   'upnp_forward_chain=miniupnpd',
   'upnp_nat_chain=prerouting_miniupnpd',

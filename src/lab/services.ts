@@ -57,21 +57,22 @@ export class Services {
   }
 
   /**
-   * Debian's miniupnpd maps no ports while its outer address is one of the documentation ranges, which are the public
-   * internet here. The lab runs a copy of it that does not know those three as reserved.
+   * Debian's miniupnpd maps no ports while its outer address is a reserved one. The lab runs a copy of it that does not
+   * know the documentation ranges as such, which are the public internet here, nor the carriers' range: many routers
+   * map ports there, for nothing.
    */
   async #installMiniupnpd(): Promise<void> {
     const original = findProgram('miniupnpd')
     const program = original === undefined ? Buffer.alloc(0) : await readFile(original)
     let changed = 0
-    for (const network of ['192.0.2.0', '198.51.100.0', '203.0.113.0']) {
-      const entry = reservedEntry(network)
+    for (const network of UNRESERVED) {
+      const entry = reservedEntry(...network)
       for (let at = program.indexOf(entry); at >= 0; at = program.indexOf(entry, at + 1)) {
-        reservedEntry('0.0.0.0').copy(program, at)
+        reservedEntry('0.0.0.0', 24).copy(program, at)
         changed += 1
       }
     }
-    if (changed < 3)
+    if (changed < UNRESERVED.length)
       throw setupFailed('this version of miniupnpd is not known: no table of reserved addresses in it')
     const { code, stderr } = await this.#keeper.run(
       '-',
@@ -137,12 +138,19 @@ export class Services {
 /** Inside the lab. */
 const MINIUPNPD = '/run/lab/miniupnpd'
 
+const UNRESERVED = [
+  ['192.0.2.0', 24],
+  ['198.51.100.0', 24],
+  ['203.0.113.0', 24],
+  ['100.64.0.0', 10],
+] as const
+
 /** An entry of miniupnpd's table of reserved networks: the address, then 32 minus the prefix length. */
-function reservedEntry(network: string): Buffer {
+function reservedEntry(network: string, length: number): Buffer {
   const entry = Buffer.alloc(8)
   const [a = 0, b = 0, c = 0] = network.split('.').map(Number)
   entry.writeUInt32LE(((a << 24) | (b << 16) | (c << 8)) >>> 0)
-  entry.writeUInt32LE(8, 4)
+  entry.writeUInt32LE(32 - length, 4)
   return entry
 }
 
