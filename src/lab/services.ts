@@ -65,8 +65,8 @@ export class Services {
     const original = findProgram('miniupnpd')
     const program = original === undefined ? Buffer.alloc(0) : await readFile(original)
     let changed = 0
-    for (const network of UNRESERVED) {
-      const entry = reservedEntry(...network)
+    for (const { network, length } of UNRESERVED) {
+      const entry = reservedEntry(network, length)
       for (let at = program.indexOf(entry); at >= 0; at = program.indexOf(entry, at + 1)) {
         reservedEntry('0.0.0.0', 24).copy(program, at)
         changed += 1
@@ -139,10 +139,10 @@ export class Services {
 const MINIUPNPD = '/run/lab/miniupnpd'
 
 const UNRESERVED = [
-  ['192.0.2.0', 24],
-  ['198.51.100.0', 24],
-  ['203.0.113.0', 24],
-  ['100.64.0.0', 10],
+  { network: '192.0.2.0', length: 24 },
+  { network: '198.51.100.0', length: 24 },
+  { network: '203.0.113.0', length: 24 },
+  { network: '100.64.0.0', length: 10 },
 ] as const
 
 /** An entry of miniupnpd's table of reserved networks: the address, then 32 minus the prefix length. */

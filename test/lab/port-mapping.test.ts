@@ -1,4 +1,4 @@
-// 25 s. The real miniupnpd on real nft routers: a port is mapped by each of the three protocols, strangers come in, the
+// 20 s. The real miniupnpd on real nft routers: a port is mapped by each of the three protocols, strangers come in, the
 // router's rules show it, a reboot is survived, and nothing is left after the end.
 import assert from 'node:assert/strict'
 import { createInterface } from 'node:readline'
@@ -27,43 +27,54 @@ type News =
   | { readonly event: 'got'; readonly value: string }
   | { readonly event: 'stopped' }
 
-for (const protocol of ['pcp', 'nat-pmp', 'upnp-igd'] as const) {
-  test(`${protocol}: in, through a reboot, and out again`, { skip, timeout: 60_000 }, async () => {
-    await using lab = await Lab.create({ sites: { a: { routers: ['upnp'], families: [4, 6] } } })
-    const deaf = deafTo[protocol]
-    if (deaf !== undefined) await block(lab, deaf)
-    const client = new Client(lab, 'a1')
-    const { external, useful, lifetime } = await client.mapped(4)
-    assert.deepEqual(external, { address: lab.address('a-home'), port: PORT })
-    assert.equal(useful, true)
-    assert.equal(lifetime, 7_200)
-    assert.match(await rules(lab), new RegExp(`th dport ${PORT} dnat ip to ${lab.address('a1')}:${PORT}`))
-    // A restart shows by an uptime that is shorter than before, by 2 seconds at least (RFC 6887 §8.5).
-    await setTimeout(4_000)
-    client.tell('recheck')
-    await client.hears(external, 'before')
+const sites = { a: 'pcp', b: 'nat-pmp', c: 'upnp-igd' } as const
 
-    await lab.flush('a-home')
-    assert.doesNotMatch(await rules(lab), /dnat ip/)
-    // The clients of a router spread over 5 seconds (RFC 6886 §3.7); one that looks finds out at once.
-    client.tell('recheck')
-    await waitFor(async () => /dnat ip/.test(await rules(lab)))
-    await client.hears(external, 'after')
+test('in by each protocol, through a reboot, and out again', { skip, timeout: 120_000 }, async () => {
+  const upnp = { routers: ['upnp' as const], families: [4 as const, 6 as const] }
+  await using lab = await Lab.create({ sites: { a: upnp, b: upnp, c: upnp } })
+  // A restart shows by an uptime that is shorter than before, by 2 seconds at least (RFC 6887 §8.5).
+  const uptime = setTimeout(4_000)
+  await Promise.all(
+    Object.entries(sites).map(async ([site, protocol]) => {
+      const [host, router] = [`${site}1`, `${site}-home`]
+      const deaf = deafTo[protocol]
+      if (deaf !== undefined) await block(lab, router, deaf)
+      const client = new Client(lab, host)
+      const { external, useful, lifetime, ...made } = await client.mapped(4)
+      assert.equal(made.protocol, protocol)
+      assert.deepEqual(external, { address: lab.address(router), port: PORT })
+      assert.equal(useful, true)
+      assert.equal(lifetime, 7_200)
+      assert.match(
+        await rules(lab, router),
+        new RegExp(`th dport ${PORT} dnat ip to ${lab.address(host)}:${PORT}`),
+      )
+      await uptime
+      client.tell('recheck')
+      await client.hears(external, 'before')
 
-    if (protocol === 'pcp') {
-      const hole = await client.mapped(6)
-      assert.deepEqual(hole.external, { address: lab.address('a1', 6), port: PORT })
-      await client.hears(hole.external, 'by IPv6')
-    }
-    client.tell('stop')
-    await client.next('stopped')
-    assert.doesNotMatch(await rules(lab), new RegExp(String(PORT)))
-  })
-}
+      await lab.flush(router)
+      assert.doesNotMatch(await rules(lab, router), /dnat ip/)
+      // The clients of a router spread over 5 seconds (RFC 6886 §3.7); one that looks finds out at once.
+      client.tell('recheck')
+      await waitFor(async () => /dnat ip/.test(await rules(lab, router)))
+      await client.hears(external, 'after')
+
+      if (protocol === 'pcp') {
+        const hole = await client.mapped(6)
+        assert.deepEqual(hole.external, { address: lab.address(host, 6), port: PORT })
+        await client.hears(hole.external, 'by IPv6')
+      }
+      client.tell('stop')
+      await client.next('stopped')
+      assert.doesNotMatch(await rules(lab, router), new RegExp(String(PORT)))
+    }),
+  )
+})
 
 test(
   'netcheck’s look, and a mapping behind a carrier’s NAT, which is of no use',
-  { skip, timeout: 60_000 },
+  { skip, timeout: 120_000 },
   async () => {
     await using lab = await Lab.create({ sites: { b: 'upnp-behind-cgn', c: 'port-restricted' } })
     const client = new Client(lab, 'b1')
@@ -172,23 +183,22 @@ class Client {
   }
 }
 
-async function block(lab: Lab, rule: string): Promise<void> {
+async function block(lab: Lab, router: string, rule: string): Promise<void> {
   const script = `add table inet deaf
     add chain inet deaf input { type filter hook input priority -5 ; }
     add rule inet deaf input iifname "lan0" ${rule}`
-  const { code, stderr } = await lab.run('a-home', 'nft', [script])
+  const { code, stderr } = await lab.run(router, 'nft', [script])
   assert.equal(code, 0, stderr)
 }
 
-async function rules(lab: Lab, router = 'a-home'): Promise<string> {
+async function rules(lab: Lab, router: string): Promise<string> {
   const { stdout } = await lab.run(router, 'nft', ['list', 'ruleset'])
   return stdout
 }
 
+/** The test's own timeout ends it. */
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 20_000; !(await condition()); await setTimeout(100)) {
-    assert.ok(Date.now() < end, 'not within 20 seconds')
-  }
+  while (!(await condition())) await setTimeout(100)
 }
 
 async function look(lab: Lab, host: string): Promise<GatewayReport[]> {

@@ -112,7 +112,7 @@ export class PortControlClient implements Machine<MappingEvent> {
   handleTimeout(now: Micros): void {
     const ask = this.#ask
     if (ask !== undefined && now >= ask.nextAt) {
-      if (ask.sent < ATTEMPTS) this.#send(now, ask)
+      if (ask.sent < this.#timeouts(ask).length) this.#send(now, ask)
       else this.#unanswered(now, ask)
     }
     const mapping = this.#mapping
@@ -145,13 +145,15 @@ export class PortControlClient implements Machine<MappingEvent> {
   }
 
   #send(now: Micros, ask: Ask): void {
-    // 250 ms, doubled each time (RFC 6886 §3.1). RFC 6887 §8.1.1 begins with 3 s, for gateways far away; ours is one
-    // hop off, and who waits to be reachable waits for it.
-    ask.nextAt = now + (FIRST_TIMEOUT << ask.sent)
+    const isNatPmpsTurn = this.#isUndecided(ask) && ask.sent % 2 === 1
+    ask.nextAt = now + (this.#timeouts(ask)[ask.sent] ?? 0)
     ask.sent += 1
-    this.#transmits.push(this.#request(ask.kind))
-    // Not every NAT-PMP gateway answers other versions, as RFC 6886 §3.5 demands.
-    if (this.#isUndecided(ask) && ask.sent > 1) this.#transmits.push(encodeAddressRequest())
+    this.#transmits.push(isNatPmpsTurn ? encodeAddressRequest() : this.#request(ask.kind))
+  }
+
+  /** Not every NAT-PMP gateway answers other versions, as RFC 6886 §3.5 demands: until one answers, both get turns. */
+  #timeouts(ask: Ask): readonly Micros[] {
+    return this.#isUndecided(ask) ? TURNS : TIMEOUTS
   }
 
   #isUndecided(ask: Ask): boolean {
@@ -380,8 +382,12 @@ interface Mapping {
 const LIFETIME = 7_200
 /** Seconds. RFC 6887 §15: an absurdly long one is taken for this. */
 const LONGEST_LIFETIME = 86_400
-const FIRST_TIMEOUT: Micros = 250 * MILLISECOND
-const ATTEMPTS = 3
+/**
+ * RFC 6886 §3.1: 250 ms, doubled each time. RFC 6887 §8.1.1 begins with 3 s, for gateways far away; ours is one hop off,
+ * and who wants to be reachable waits for it.
+ */
+const TIMEOUTS: readonly Micros[] = [250, 500, 1_000].map((ms) => ms * MILLISECOND)
+const TURNS: readonly Micros[] = [250, 250, 500, 750].map((ms) => ms * MILLISECOND)
 const RECREATION_SPREAD: Micros = 5 * SECOND
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -25,7 +25,7 @@ export interface GatewayReport {
 
 /**
  * Finds out which protocols for port mapping the routers here speak, and what external address each tells. Leaves no
- * mapping behind. Takes up to 4 seconds where a router is silent, and 8 where its UPnP service is.
+ * mapping behind. Takes up to 4 seconds where a router is silent, and 10 where its UPnP service is.
  *
  * @throws the signal's reason.
  */

@@ -30,8 +30,10 @@ export function fetchFromGateway(
       let length = 0
       incoming.on('data', (chunk: Buffer) => {
         length += chunk.byteLength
-        if (length > MAX_BODY) incoming.destroy()
-        else chunks.push(chunk)
+        chunks.push(chunk)
+        if (length <= MAX_BODY) return
+        resolve(undefined)
+        incoming.destroy()
       })
       incoming.once('end', () =>
         resolve({ status: incoming.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }),
@@ -44,6 +46,6 @@ export function fetchFromGateway(
 }
 
 /** Milliseconds, for all of it. */
-const TIMEOUT = 3_000
+const TIMEOUT = 5_000
 /** The longest description seen of a real router has 30 KB. */
 const MAX_BODY = 128 * 1024

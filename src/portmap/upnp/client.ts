@@ -337,7 +337,7 @@ const SEARCH_ROUNDS: readonly Micros[] = [500 * MILLISECOND, 1_000 * MILLISECOND
 /** Devices on one router: its media server, its NAS. */
 const MAX_LOCATIONS = 4
 /** For a procedure of several requests. */
-const PATIENCE: Micros = 8 * SECOND
+const PATIENCE: Micros = 10 * SECOND
 const REMOVAL_PATIENCE: Micros = 3 * SECOND
 const RETRY_AFTER: Micros = 600 * SECOND
 const MAX_SILENCES = 3
