@@ -19,9 +19,19 @@ export interface Counters {
   times: number[]
   /** Streams held on purpose. */
   held: Duplex[]
+  /** Of each stream that is compared with the others. */
+  streams: StreamCounter[]
 }
 
-export const caseNames = ['bulk', 'roundtrips', 'setup', 'idle'] as const
+export interface StreamCounter {
+  bytes: number
+  /** Milliseconds on the machine's clock. */
+  last: number
+  /** The longest time without a byte since the last mark, ms. */
+  gap: number
+}
+
+export const caseNames = ['bulk', 'roundtrips', 'setup', 'idle', 'many'] as const
 export type CaseName = (typeof caseNames)[number]
 
 export async function loadCase(name: CaseName): Promise<Case> {

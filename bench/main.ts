@@ -2,17 +2,18 @@
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { caseNames, type CaseName } from './case.ts'
-import { linkNames, loadLink, type LinkName, type OpenLink } from './link.ts'
+import { linkNames, loadLink, setTcp, type LinkName, type OpenLink } from './link.ts'
 import { measure, type Sample } from './measure.ts'
-import { loadPeer, peerNames, type PeerName } from './peer.ts'
+import { isOurs, loadPeer, peerNames, tcpOf, type PeerName } from './peer.ts'
 import { checkRegressions } from './regressions.ts'
 import { printTables, type Result } from './report.ts'
 
 const usage = `Usage: npm run bench -- [options]
 
-  --quick            the short form of CI: natwork and udx-native, bulk and round trips; fails on a regression by ratio
+  --quick            the short form of CI: natwork on both drivers and udx-native,
+                     bulk and round trips over loopback and veth; fails on a regression by ratio
   --peers A,B        of ${peerNames.join(', ')}
-  --links A,B        of ${linkNames.join(', ')} (veth needs root)
+  --links A,B        of ${linkNames.join(', ')} (all but loopback need root)
   --cases A,B        of ${caseNames.join(', ')}
   --rounds N         default 3
   --seconds S        of each measurement; default 2
@@ -39,9 +40,24 @@ if (values.help) {
 }
 
 const quick = values.quick
-const peers = chosen('peers', peerNames, values.peers ?? (quick ? 'natwork,udx-native' : undefined))
-const links = chosen('links', linkNames, values.links)
+const peers = chosen(
+  'peers',
+  peerNames,
+  values.peers ?? (quick ? 'natwork,natwork-dgram,udx-native' : undefined),
+)
+const links = chosen('links', linkNames, values.links ?? (quick ? 'loopback,veth' : undefined))
 const cases = chosen('cases', caseNames, values.cases ?? (quick ? 'bulk,roundtrips' : undefined))
+/** Without --cases: what a link tells something about. */
+const told: Record<LinkName, readonly CaseName[]> = {
+  loopback: caseNames,
+  veth: caseNames,
+  'veth-plain': ['bulk'],
+  'veth-loss-1': ['bulk', 'roundtrips', 'many'],
+  'veth-loss-5': ['bulk'],
+  'rtt-50': ['bulk', 'setup'],
+  'rtt-50-loss-1': ['bulk'],
+  'rate-100': ['bulk'],
+}
 const rounds = positive('rounds', values.rounds ?? '3')
 const duration = positive('seconds', values.seconds ?? (quick ? '1' : '2')) * 1_000
 const options = { warmUp: quick ? 1_000 : 1_500, duration, profile: values.profile }
@@ -49,8 +65,7 @@ const options = { warmUp: quick ? 1_000 : 1_500, duration, profile: values.profi
 let open: OpenLink | undefined
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
-    open?.close()
-    process.exit(1)
+    void Promise.resolve(open?.close()).finally(() => process.exit(1))
   })
 }
 
@@ -70,14 +85,16 @@ async function overLink(linkName: LinkName): Promise<Result[]> {
     console.error(`skipped ${link.name}: ${missing}`)
     return []
   }
-  open = link.open()
+  open = await link.open()
   try {
     const found: Result[] = []
-    for (const caseName of cases)
-      found.push(...(await oneCase(`${link.name} (TCP: ${open.tcp})`, open, caseName)))
+    for (const caseName of cases) {
+      if (values.cases === undefined && !told[linkName].includes(caseName)) continue
+      found.push(...(await oneCase(link.name, open, caseName)))
+    }
     return found
   } finally {
-    open.close()
+    await open.close()
     open = undefined
   }
 }
@@ -106,11 +123,13 @@ async function oneCase(link: string, on: OpenLink, caseName: CaseName): Promise<
 // One peer that breaks must not cost the figures of the others.
 async function measured(peer: PeerName, caseName: CaseName, on: OpenLink): Promise<Sample> {
   try {
+    setTcp(on.server, on.client, tcpOf(peer) ?? 'cubic')
+    setTcp(on.client, on.server, tcpOf(peer) ?? 'cubic')
     return await measure(peer, caseName, on, options)
   } catch (error) {
     const failed = error instanceof Error ? error.message : String(error)
     console.error(`failed: ${failed}`)
-    if (peer === 'natwork') process.exitCode = 1
+    if (isOurs(peer)) process.exitCode = 1
     return { failed }
   }
 }

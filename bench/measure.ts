@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { CaseName } from './case.ts'
+import { CONNECTIONS } from './cases/many.ts'
 import type { OpenLink, Side } from './link.ts'
 import type { PeerName } from './peer.ts'
 import type { Mark, Report, Task } from './worker.ts'
@@ -25,6 +26,10 @@ export interface Sample {
   readonly perSecond?: number
   readonly medianMilliseconds?: number
   readonly p99Milliseconds?: number
+  /** Jain's index of the connections' shares, 0–1. */
+  readonly fairness?: number
+  /** The longest time that any of the connections got nothing. */
+  readonly longestGapMilliseconds?: number
   /** Kilobytes of one idle connection, both sides together. */
   readonly kilobytesPerConnection?: number
 }
@@ -57,12 +62,14 @@ export async function measure(
       await client.report('finished')
       return { medianMilliseconds: share((await client.mark()).times, 0.5) }
     }
-    await client.mark()
+    if (name === 'many') await client.report('finished')
+    else await client.mark()
     await pause(options.warmUp)
     const from = await Promise.all([server.mark(), client.mark()])
     await pause(options.duration)
     const to = await Promise.all([server.mark(), client.mark()])
-    return name === 'bulk' ? bulk(from, to) : counted(from, to)
+    if (name === 'roundtrips') return counted(from, to)
+    return name === 'many' ? { ...bulk(from, to), ...shared(from[0], to[0]) } : bulk(from, to)
   } finally {
     await Promise.all(workers.map((worker) => worker.stop()))
   }
@@ -77,6 +84,16 @@ function bulk(from: Both, to: Both): Sample {
     megabytesPerSecond: bytes / 1e6 / ((to[0].at - from[0].at) / 1e3),
     cpuPerGigabyte: cpu / (bytes / 1e9),
     residentMegabytes: Math.max(to[0].rss, to[1].rss) / 1e6,
+  }
+}
+
+function shared(from: Mark, to: Mark): Sample {
+  const shares = to.streams.map(({ bytes }, i) => bytes - (from.streams[i]?.bytes ?? 0))
+  const sum = shares.reduce((all, one) => all + one, 0)
+  const squares = shares.reduce((all, one) => all + one * one, 0)
+  return {
+    fairness: sum ** 2 / (CONNECTIONS * squares),
+    longestGapMilliseconds: Math.max(...to.streams.map(({ gap }) => gap)),
   }
 }
 

@@ -3,6 +3,8 @@ import type { Duplex } from 'node:stream'
 export interface At {
   readonly host: string
   readonly port: number
+  /** The node to reach there, where transports have such. */
+  readonly id?: string
 }
 
 /**
@@ -20,16 +22,32 @@ export interface Peer {
 
 export const peerNames = [
   'natwork',
+  'natwork-cubic',
+  'natwork-ledbat',
   'natwork-dgram',
+  'natwork-dgram-cubic',
+  'natwork-dgram-ledbat',
+  'natwork-pipe',
   'utp-native',
   'utp-native-4mb',
   'udx-native',
+  'udx-secret',
+  'quic',
   'tcp',
+  'tcp-bbr',
 ] as const
 export type PeerName = (typeof peerNames)[number]
 
-/** Shown beside the others; ratios are taken to the best transport over UDP. */
-export const yardstick: PeerName = 'tcp'
+/** Ours are compared with the best of the others. */
+export function isOurs(name: PeerName): boolean {
+  return name.startsWith('natwork')
+}
+
+/** TCP is shown beside the others; ratios are taken to the best transport over UDP. Which congestion control it has. */
+export function tcpOf(name: PeerName): 'cubic' | 'bbr' | undefined {
+  if (name === 'tcp') return 'cubic'
+  return name === 'tcp-bbr' ? 'bbr' : undefined
+}
 
 export async function loadPeer(name: PeerName): Promise<Peer> {
   const { peer } = (await import(`./peers/${name}.js`)) as { peer: Peer }

@@ -5,9 +5,12 @@ import { figure, type Result } from './report.ts'
  * machine. The full run shows where we really are.
  */
 const marks = [
-  { case: 'bulk', title: 'MB/s', atLeast: 0.5 },
-  { case: 'bulk', title: 'CPU s/GB', atMost: 2.5 },
-  { case: 'roundtrips', title: 'round trips/s', atLeast: 0.25 },
+  { peer: 'natwork', case: 'bulk', title: 'MB/s', atLeast: 1.5 },
+  { peer: 'natwork', case: 'bulk', title: 'CPU s/GB', atMost: 0.7 },
+  { peer: 'natwork', case: 'roundtrips', title: 'round trips/s', atLeast: 0.4 },
+  { peer: 'natwork-dgram', case: 'bulk', title: 'MB/s', atLeast: 0.5 },
+  { peer: 'natwork-dgram', case: 'bulk', title: 'CPU s/GB', atMost: 2.5 },
+  { peer: 'natwork-dgram', case: 'roundtrips', title: 'round trips/s', atLeast: 0.25 },
 ] as const
 
 /** Prints one line per mark; true when all hold. */
@@ -20,11 +23,13 @@ export function checkRegressions(results: readonly Result[]): boolean {
           results.find((one) => one.link === link && one.case === mark.case && one.peer === peer),
           mark.title,
         )
-      const ratio = of('natwork') / of('udx-native')
+      const ratio = of(mark.peer) / of('udx-native')
       const holds = 'atLeast' in mark ? ratio >= mark.atLeast : ratio <= mark.atMost
       const wanted = 'atLeast' in mark ? `≥ ${mark.atLeast}` : `≤ ${mark.atMost}`
       const verdict = holds ? 'ok' : 'REGRESSION'
-      console.error(`${verdict}: ${link}, ${mark.title}: ${ratio.toFixed(2)} × udx-native (mark ${wanted})`)
+      console.error(
+        `${verdict}: ${link}, ${mark.peer}, ${mark.title}: ${ratio.toFixed(2)} × udx-native (mark ${wanted})`,
+      )
       good &&= holds
     }
   }

@@ -1,5 +1,5 @@
 import type { Sample } from './measure.ts'
-import { yardstick, type PeerName } from './peer.ts'
+import { isOurs, tcpOf, type PeerName } from './peer.ts'
 
 /** All samples of one peer in one case over one link, in order of the rounds. */
 export interface Result {
@@ -28,6 +28,13 @@ const columns: Record<string, readonly Column[]> = {
     { title: 'median ms', of: (sample) => sample.medianMilliseconds, best: 'low' },
     { title: 'p99 ms', of: (sample) => sample.p99Milliseconds, best: 'low' },
   ],
+  many: [
+    { title: 'MB/s', of: (sample) => sample.megabytesPerSecond, best: 'high' },
+    { title: 'CPU s/GB', of: (sample) => sample.cpuPerGigabyte, best: 'low' },
+    { title: 'Jain index', of: (sample) => sample.fairness, best: 'high' },
+    { title: 'longest gap ms', of: (sample) => sample.longestGapMilliseconds, best: 'low' },
+    { title: 'RSS MB', of: (sample) => sample.residentMegabytes, best: 'low' },
+  ],
   setup: [{ title: 'ms to first byte back', of: (sample) => sample.medianMilliseconds, best: 'low' }],
   idle: [{ title: 'KB per idle connection', of: (sample) => sample.kilobytesPerConnection, best: 'low' }],
 }
@@ -47,7 +54,7 @@ export function figure(result: Result | undefined, title: string): number {
   return median(good.map((sample) => column.of(sample) ?? NaN))
 }
 
-/** A table per link and case: medians over the rounds, and in brackets the ratio to the best other peer over UDP. */
+/** A table per link and case: medians over the rounds, and in brackets the ratio to the best other transport over UDP that is not ours. */
 export function printTables(results: readonly Result[]): void {
   const titles = new Set(results.map(titleOf))
   for (const title of titles) {
@@ -58,7 +65,7 @@ export function printTables(results: readonly Result[]): void {
       const cells = shown.map((column) => {
         const own = figure(result, column.title)
         const others = group
-          .filter((other) => other !== result && other.peer !== yardstick)
+          .filter((other) => other !== result && !isOurs(other.peer) && tcpOf(other.peer) === undefined)
           .map((other) => figure(other, column.title))
           .filter((value) => !Number.isNaN(value))
         const best = column.best === 'high' ? Math.max(...others) : Math.min(...others)

@@ -26,10 +26,12 @@ export interface Mark {
   readonly count: number
   /** Of what was finished since the last mark. */
   readonly times: readonly number[]
+  /** Bytes of each stream so far, and its longest silence since the last mark in ms. */
+  readonly streams: readonly { readonly bytes: number; readonly gap: number }[]
 }
 
 const task = JSON.parse(process.argv[2] ?? '') as Task
-const counters: Counters = { bytes: 0, count: 0, times: [], held: [] }
+const counters: Counters = { bytes: 0, count: 0, times: [], held: [], streams: [] }
 const peer = await loadPeer(task.peer)
 const chosen = await loadCase(task.case)
 
@@ -62,6 +64,11 @@ function mark(): Mark {
     bytes: counters.bytes,
     count: counters.count,
     times,
+    streams: counters.streams.map((stream) => {
+      const gap = Math.max(stream.gap, performance.now() - stream.last)
+      stream.gap = 0
+      return { bytes: stream.bytes, gap }
+    }),
   }
 }
 

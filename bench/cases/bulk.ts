@@ -18,7 +18,7 @@ export default bulk
 
 const chunk = Buffer.alloc(64 * 1024, 'natwork ')
 
-function pour(stream: Duplex): void {
+export function pour(stream: Duplex): void {
   while (stream.write(chunk));
   stream.once('drain', () => {
     pour(stream)

@@ -37,7 +37,8 @@ static int set(int fd, int level, int option, int value) {
 
 // Containers may refuse each of these: then this is no place for batches.
 static int probe(struct port *port) {
-  if (recvmmsg_(port->fd, NULL, 0) < 0 || sendmmsg_(port->fd, NULL, 0) < 0) return errno;
+  struct mmsghdr none;
+  if (recvmmsg_(port->fd, &none, 0) < 0 || sendmmsg_(port->fd, &none, 0) < 0) return errno;
   int segment = 0;
   socklen_t length = sizeof segment;
   port->gso = getsockopt(port->fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &length) == 0;

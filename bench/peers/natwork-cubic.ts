@@ -1,0 +1,3 @@
+import { natwork } from './natwork.ts'
+
+export const peer = natwork('natwork (cubic)', 'native', 'cubic')

@@ -1,0 +1,3 @@
+import { tcp } from './tcp.ts'
+
+export const peer = tcp('TCP (node:net, bbr)')
