@@ -148,7 +148,13 @@ export class Allocating {
       response.xorAddress(Attribute.XorMappedAddress, ask.link.remote)
       const { reservationToken, addressError, ticket } = allocation
       if (reservationToken !== undefined) response.bytes(Attribute.ReservationToken, reservationToken)
-      if (addressError !== undefined) addressErrorCode(response, addressError)
+      if (addressError !== undefined) {
+        const old = ask.view.has(COTURN_ADDITIONAL_FAMILY)
+        response.bytes(
+          old ? COTURN_ADDRESS_ERROR : Attribute.AddressErrorCode,
+          addressErrorCode(addressError),
+        )
+      }
       if (ticket !== undefined) response.bytes(Attribute.MobilityTicket, ticket)
     })
   }
@@ -168,7 +174,8 @@ export class Allocating {
     const hasToken = view.has(Attribute.ReservationToken)
     const token = view.value(Attribute.ReservationToken)
     const requested = familyIn(view, Attribute.RequestedAddressFamily)
-    const additional = familyIn(view, Attribute.AdditionalAddressFamily)
+    const additional =
+      familyIn(view, Attribute.AdditionalAddressFamily) ?? familyIn(view, COTURN_ADDITIONAL_FAMILY)
     const mobility = view.value(Attribute.MobilityTicket)
     const reserve = evenPort !== undefined && (evenPort & EVEN_PORT_RESERVE) !== 0
     const wrong =
@@ -224,6 +231,10 @@ export class Allocating {
   }
 }
 
+/** What coturn up to 4.6 writes and reads for ADDITIONAL-ADDRESS-FAMILY (0x8000), and for ADDRESS-ERROR-CODE (0x8001). */
+const COTURN_ADDITIONAL_FAMILY = 0x8032
+const COTURN_ADDRESS_ERROR = 0x8033
+
 interface Wanted extends OpenRequest {
   readonly token?: string
   readonly mobility: boolean
@@ -267,7 +278,6 @@ function familiesFor(
 }
 
 /** RFC 8656 §18.12: the family, two reserved bytes, and a code as in ERROR-CODE. */
-function addressErrorCode(response: StunBuilder, { family, code }: { family: number; code: number }): void {
-  const value = Buffer.from([family, 0, Math.floor(code / 100), code % 100])
-  response.bytes(Attribute.AddressErrorCode, value)
+function addressErrorCode({ family, code }: { family: number; code: number }): Uint8Array {
+  return Uint8Array.of(family, 0, Math.floor(code / 100), code % 100)
 }

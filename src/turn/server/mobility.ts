@@ -9,8 +9,8 @@ import { seconds, type Ask, type Relay } from './relay.ts'
 
 /**
  * Refresh (RFC 8656 §8.2), and with it RFC 8016: a client that has moved to another address shows the ticket of its
- * allocation. A ticket is 16 random bytes and the HMAC over them, so that one that we never made is told from one whose
- * allocation is gone.
+ * allocation. A ticket is random and carries the HMAC of that, so that one that we never made is told from one whose
+ * allocation is gone; it is 32 characters of text, because coturn's client takes it for a string of that length.
  */
 export class Mobility {
   readonly #relay: Relay
@@ -34,9 +34,10 @@ export class Mobility {
 
   /** A new ticket for the allocation; the last one stays good for retransmissions. */
   give(allocation: Allocation): void {
-    const random = new Uint8Array(RANDOM)
-    this.#relay.rng.fill(random)
-    const ticket = Buffer.concat([random, this.#mac(random)])
+    const bytes = new Uint8Array(RANDOM)
+    this.#relay.rng.fill(bytes)
+    const random = Buffer.from(bytes).toString('base64url')
+    const ticket = Buffer.from(random + this.#mac(random))
     if (allocation.oldTicket !== undefined) this.#tickets.delete(keyOf(allocation.oldTicket))
     allocation.oldTicket = allocation.ticket
     allocation.ticket = ticket
@@ -135,19 +136,21 @@ export class Mobility {
   }
 
   #isOurs(ticket: Uint8Array): boolean {
+    const text = keyOf(ticket)
     return (
-      ticket.length === RANDOM + MAC &&
-      timingSafeEqual(ticket.subarray(RANDOM), this.#mac(ticket.subarray(0, RANDOM)))
+      ticket.length === 2 * HALF &&
+      timingSafeEqual(ticket.subarray(HALF), Buffer.from(this.#mac(text.slice(0, HALF))))
     )
   }
 
-  #mac(random: Uint8Array): Uint8Array {
-    return createHmac('sha256', this.#secret).update(random).digest().subarray(0, MAC)
+  #mac(random: string): string {
+    return createHmac('sha256', this.#secret).update(random).digest('base64url').slice(0, HALF)
   }
 }
 
-const RANDOM = 16
-const MAC = 16
+/** Bytes that make half a ticket: 96 bits that nobody guesses. */
+const RANDOM = 12
+const HALF = 16
 /** "at least 30 seconds" (RFC 8016 §3.2.2). */
 const OLD_TICKET_LIFETIME: Micros = 30 * SECOND
 

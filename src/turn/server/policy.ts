@@ -116,7 +116,8 @@ function readingsOf(ip: Uint8Array): Uint8Array[] {
   if (ip.length === 4) return [ip]
   const readings = [ip]
   for (const { at, offset, inverted = false } of disguises) {
-    if (!holds(at, ip)) continue
+    // `::` and `::1` lie among the IPv4-compatible addresses, and are not meant.
+    if (!holds(at, ip) || holds(unspecifiedAndLoopback, ip)) continue
     const four = ip.slice(offset, offset + 4)
     readings.push(inverted ? four.map((byte) => byte ^ 255) : four)
   }
@@ -132,6 +133,8 @@ interface Disguise {
   readonly offset: number
   readonly inverted?: boolean
 }
+
+const unspecifiedAndLoopback = block('::/127')
 
 const disguises: readonly Disguise[] = [
   { at: block('::/96'), offset: 12 },
