@@ -38,17 +38,22 @@ const variables = {
 export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flags): Config {
   const named = flags.config ?? env['NATWORK_CONFIG']
   const file = named ?? join(folders.config, 'config.yaml')
-  const values: Record<string, unknown> = { ...readConfigFile(file, named !== undefined) }
+  const values: Record<string, unknown> = { ...readConfigFile(schema, fields, file, named !== undefined) }
   for (const [variable, field] of Object.entries(variables)) {
     const text = env[variable]
     if (text === undefined || text === '') continue
-    values[field] = check(schema.shape[field], field === 'port' ? numberIn(text) : text, () => variable)
+    values[field] = check(
+      schema.shape[field],
+      fields,
+      field === 'port' ? numberIn(text) : text,
+      () => variable,
+    )
   }
   for (const field of ['host', 'port', 'logLevel'] as const) {
     if (flags[field] === undefined) continue
-    values[field] = check(schema.shape[field], flags[field], () => `--${kebab(field)}`)
+    values[field] = check(schema.shape[field], fields, flags[field], () => `--${kebab(field)}`)
   }
-  return check(schema, values, (path) => `${file}: ${path.join('.')}`)
+  return check(schema, fields, values, (path) => `${file}: ${path.join('.')}`)
 }
 
 /** Names of services and of peers: they appear in host names (`NAME.PEER.natwork`), so each is a DNS label. */
@@ -124,14 +129,26 @@ const schema = z.strictObject({
     .default({}),
 })
 
-/** What may stand at the top, and below each record. */
-const fields: Readonly<Record<string, readonly string[]>> = {
+/** What may stand at the top (`''`), and below each record: told to who writes something else. */
+export type KnownFields = Readonly<Record<string, readonly string[]>>
+
+const fields: KnownFields = {
   '': Object.keys(schema.shape),
   services: ['target', 'allow'],
   peers: ['id', 'addresses'],
 }
 
-function readConfigFile(file: string, mustExist: boolean): Record<string, unknown> {
+/**
+ * The YAML in a file, checked, as it stands there.
+ *
+ * @throws {UsageError} `ERR_NATWORK_CONFIG`: one line that names the file, the line, the field and what to write.
+ */
+export function readConfigFile(
+  type: z.ZodType,
+  known: KnownFields,
+  file: string,
+  mustExist: boolean,
+): Record<string, unknown> {
   let text: string
   try {
     text = readFileSync(file, 'utf8')
@@ -150,7 +167,7 @@ function readConfigFile(file: string, mustExist: boolean): Record<string, unknow
   const values: unknown = document.toJS()
   if (values === null) return {}
   // Checked here, where the lines are known; parsed once more with the other layers over it.
-  check(schema, values, (path) => `${file}:${lineOf(document, lines, path)}: ${path.join('.')}`)
+  check(type, known, values, (path) => `${file}:${lineOf(document, lines, path)}: ${path.join('.')}`)
   return values as Record<string, unknown>
 }
 
@@ -164,8 +181,9 @@ function lineOf(document: Document, lines: LineCounter, path: readonly PropertyK
   return 1
 }
 
-function check<T extends z.ZodType>(
+export function check<T extends z.ZodType>(
   type: T,
+  known: KnownFields,
   value: unknown,
   where: (path: readonly PropertyKey[]) => string,
 ): z.output<T> {
@@ -174,8 +192,8 @@ function check<T extends z.ZodType>(
   const issue = error.issues[0]
   if (issue?.code === 'unrecognized_keys') {
     const [key = ''] = issue.keys
-    const known = fields[String(issue.path[0] ?? '')] ?? []
-    throw configError(where([...issue.path, key]), `there is no such setting; there are ${known.join(', ')}`)
+    const there = known[String(issue.path[0] ?? '')] ?? []
+    throw configError(where([...issue.path, key]), `there is no such setting; there are ${there.join(', ')}`)
   }
   // A record's key that is no name: zod keeps what the name lacks one level deeper.
   const message = issue?.code === 'invalid_key' ? issue.issues[0]?.message : issue?.message

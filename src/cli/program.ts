@@ -7,6 +7,7 @@ import { registerId } from './commands/id.ts'
 import { registerNetcheck } from './commands/netcheck.ts'
 import { registerPing } from './commands/ping.ts'
 import { registerProxy } from './commands/proxy.ts'
+import { registerRelay } from './commands/relay.ts'
 import { registerStatus } from './commands/status.ts'
 import { registerUnexpose } from './commands/unexpose.ts'
 import { registerUp } from './commands/up.ts'
@@ -27,7 +28,12 @@ export async function run(args: readonly string[], process: Process): Promise<nu
   const json = args.includes('--json')
   const output = createOutput(json, process)
   const stop = new AbortController()
+  let hangup: (() => void) | undefined
   const onSignal = (signal: NodeJS.Signals): void => {
+    if (signal === 'SIGHUP' && hangup !== undefined) {
+      hangup()
+      return
+    }
     // The second time the user means it.
     if (stop.signal.aborted) process.exit(new Interrupted(signal).exitCode)
     stop.abort(new Interrupted(signal))
@@ -39,7 +45,10 @@ export async function run(args: readonly string[], process: Process): Promise<nu
     throw error
   })
   try {
-    const shell: Shell = { ...pick(process), output, signal: stop.signal }
+    const onHangup = (listener: () => void): void => {
+      hangup = listener
+    }
+    const shell: Shell = { ...pick(process), output, signal: stop.signal, onHangup }
     await createProgram(shell).parseAsync(args, { from: 'user' })
     return exitCodes.ok[0]
   } catch (error) {
@@ -83,6 +92,7 @@ const commands = [
   registerPing,
   registerNetcheck,
   registerStatus,
+  registerRelay,
   registerId,
   (program: Command, shell: Shell): Command => {
     const lab = registerLab(program)

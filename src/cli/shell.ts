@@ -16,6 +16,8 @@ export interface Shell {
   readonly output: Output
   /** Aborts, with an {@link Interrupted}, on Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal
+  /** SIGHUP calls this from now on, where it would end the command. */
+  onHangup(listener: () => void): void
 }
 
 /** The user asked the command to end. */

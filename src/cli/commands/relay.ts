@@ -1,0 +1,163 @@
+import { join } from 'node:path'
+import { text as readAll } from 'node:stream/consumers'
+import type { Command } from 'commander'
+import { formatAddress, PeerError, UsageError } from '../../core/index.ts'
+import { PasswordAlgorithm } from '../../stun/codec/registry.ts'
+import { longTermKey } from '../../stun/credentials/keys.ts'
+import type { RelayStatus } from '../relay/admin.ts'
+import { findFolders } from '../folders.ts'
+import { createLogger } from '../log.ts'
+import { formatAge, formatBytes, table, type Style } from '../output.ts'
+import { stopped, untilStopped, type Shell } from '../shell.ts'
+import { version } from '../version.ts'
+import { registerRelayCheck } from './relay-check.ts'
+
+/** `natwork relay`: a TURN server, in the foreground. */
+export function registerRelay(program: Command, shell: Shell): Command {
+  const relay = program
+    .command('relay')
+    .description('run a TURN server (RFC 8656) for those that no direct path connects; see docs/relay.md')
+    .option('--old-channels', 'take RFC 5766’s channel numbers too (0x5000–0x7FFF), for old clients')
+    .addHelpText(
+      'after',
+      `
+The settings are in relay.yaml in the XDG config folder, or in the file of --config.
+SIGHUP reads them again, and allocations stay. SIGTERM waits for allocations to end, at most \`drain\`; a second one
+ends at once.
+
+Examples:
+  natwork relay --config /etc/natwork/relay.yaml
+  natwork relay status
+  natwork relay check turn:192.0.2.1:3478 --user alice`,
+    )
+    .action(async (options: { oldChannels?: boolean }, command: Command) => {
+      await untilStopped(() => run(shell, configFile(shell, command), options.oldChannels === true))
+    })
+  registerStatus(relay, shell)
+  registerUser(relay, shell)
+  registerRelayCheck(relay, shell)
+  return relay
+}
+
+async function run(shell: Shell, file: string, oldChannels: boolean): Promise<void> {
+  const { loadRelayConfig, serviceOptions } = await import('../relay/config.ts')
+  const { startAdmin } = await import('../relay/admin.ts')
+  const { TurnService } = await import('../../turn/index.ts')
+  const config = loadRelayConfig(file)
+  const logger = createLogger(config.logLevel, shell.stderr, shell.output.json)
+  const options = serviceOptions(config, file)
+  const service = await TurnService.listen({
+    ...options,
+    oldChannels: oldChannels || config.oldChannels,
+    logger,
+  })
+  try {
+    const admin = config.admin === false ? undefined : await startAdmin(config.admin, service, version)
+    shell.onHangup(() => {
+      // What is wrong with the new settings must not end a relay that runs.
+      try {
+        const { users, peers, tls, ...rest } = serviceOptions(loadRelayConfig(file), file)
+        service.configure({ ...rest, users, ...(peers && { peers }), ...(tls && { tls }) })
+        logger.info('settings read again', { file })
+      } catch (error) {
+        logger.error('settings not taken: the old ones hold', { error: (error as Error).message })
+      }
+    })
+    const { udpAddresses, streamAddresses } = service
+    const listens = [...udpAddresses, ...streamAddresses].map(formatAddress)
+    shell.output.result(
+      {
+        event: 'up',
+        pid: process.pid,
+        listens,
+        admin: admin === undefined ? null : formatAddress(admin.address),
+      },
+      (style) =>
+        [
+          `${style.green('●')} ${style.bold('natwork relay is up')}`,
+          `  clients    UDP ${udpAddresses.map(formatAddress).join(', ') || 'none'}`,
+          `             TCP/TLS ${streamAddresses.map(formatAddress).join(', ') || 'none'}`,
+          ...(admin === undefined ? [] : [`  metrics    http://${formatAddress(admin.address)}/metrics`]),
+          style.dim('Ctrl-C ends it.'),
+        ].join('\n'),
+    )
+    await stopped(shell.signal)
+    logger.info('draining', { allocations: service.host.relay.allocations.size, seconds: config.drain })
+    await service.drain(config.drain * 1_000, config.alternate)
+    await admin?.close()
+  } finally {
+    await service.close()
+  }
+}
+
+/** `natwork relay status`. */
+function registerStatus(relay: Command, shell: Shell): void {
+  relay
+    .command('status')
+    .description('show the relay that runs here: what it carries, and for whom')
+    .action(async (_options: object, command: Command) => {
+      const { loadRelayConfig } = await import('../relay/config.ts')
+      const { admin } = loadRelayConfig(configFile(shell, command))
+      if (admin === false) {
+        throw new UsageError('ERR_NATWORK_RELAY_ADMIN', 'the relay has no port for operators: set `admin`')
+      }
+      const at = formatAddress(admin)
+      let status: RelayStatus
+      try {
+        status = (await (await fetch(`http://${at}/status`, { signal: shell.signal })).json()) as RelayStatus
+      } catch (cause) {
+        shell.signal.throwIfAborted()
+        throw new PeerError('ERR_NATWORK_RELAY_ADMIN', `no relay answers at http://${at}: does it run?`, {
+          cause,
+        })
+      }
+      shell.output.result(status, (style) => describe(status, style))
+    })
+}
+
+function describe(status: RelayStatus, style: Style): string {
+  const rows = status.allocations.map((one) => [
+    String(one.id),
+    one.user,
+    one.client,
+    one.relayed.join(' '),
+    String(one.permissions),
+    String(one.channels),
+    formatBytes(one.bytes),
+  ])
+  const dot = status.draining ? style.yellow('◐') : style.green('●')
+  return [
+    `${dot} ${style.bold(`natwork relay ${status.version}`)}${status.draining ? ', draining' : ''}`,
+    `  pid ${status.pid}, up ${formatAge(status.uptime)}`,
+    `  UDP ${status.udp.join(', ') || 'none'}; TCP/TLS ${status.streams.join(', ') || 'none'}`,
+    `  ${status.allocationCount} allocations, ${status.packets} packets, ${formatBytes(status.bytes)}, ${status.refusals} refusals`,
+    '',
+    rows.length === 0
+      ? 'Nobody has an allocation.'
+      : table(style, [['ID', 'USER', 'CLIENT', 'RELAYED', 'PERMISSIONS', 'CHANNELS', 'BYTES'], ...rows]),
+  ].join('\n')
+}
+
+/** `natwork relay user`: keys in place of a password, for the configuration. */
+function registerUser(relay: Command, shell: Shell): void {
+  relay
+    .command('user')
+    .description('read a password from stdin and print the keys for `users` in relay.yaml, in place of it')
+    .argument('<name>', 'the username')
+    .requiredOption('--realm <realm>', 'the `realm` of the relay')
+    .action(async (name: string, { realm }: { realm: string }) => {
+      const password = (await readAll(shell.stdin)).replace(/\r?\n$/, '')
+      if (password === '') throw new UsageError('ERR_NATWORK_ARGUMENT', 'there was no password on stdin')
+      const key = (algorithm: PasswordAlgorithm): string =>
+        Buffer.from(longTermKey(algorithm, name, realm, password)).toString('hex')
+      const keys = { md5: key(PasswordAlgorithm.Md5), sha256: key(PasswordAlgorithm.Sha256) }
+      shell.output.result({ [name]: keys }, () =>
+        [`${JSON.stringify(name)}:`, `  md5: ${keys.md5}`, `  sha256: ${keys.sha256}`].join('\n'),
+      )
+    })
+}
+
+function configFile(shell: Shell, command: Command): string {
+  const { config } = command.optsWithGlobals<{ config?: string }>()
+  return config ?? shell.env['NATWORK_RELAY_CONFIG'] ?? join(findFolders(shell.env).config, 'relay.yaml')
+}
