@@ -118,12 +118,12 @@ test('node-datachannel connects by relay candidates alone', async () => {
     }
     const echo = new Promise<string>((resolve) => {
       two.onDataChannel((channel: DataChannel) => {
-        channel.onMessage((message) => channel.sendMessage(`${String(message)}, through the relay`))
+        channel.onMessage((message) => channel.sendMessage(`${text(message)}, through the relay`))
       })
       const channel = one.createDataChannel('test')
       channel.onOpen(() => channel.sendMessage('hello'))
       channel.onMessage((message) => {
-        resolve(String(message))
+        resolve(text(message))
       })
     })
     assert.equal(await echo, 'hello, through the relay')
@@ -134,3 +134,7 @@ test('node-datachannel connects by relay candidates alone', async () => {
     await service.close()
   }
 })
+
+function text(message: string | Buffer | ArrayBuffer): string {
+  return typeof message === 'string' ? message : Buffer.from(message as ArrayBuffer).toString()
+}
