@@ -309,8 +309,11 @@ export class Lab implements AsyncDisposable {
   }
 
   async #loadRules(router: RouterNode): Promise<void> {
+    // Nothing passes meanwhile: a packet of an old flow would be remembered by the new rules.
+    const lift = await this.#dropTable(router.name, [''], ['prerouting'])
     await this.#must(router.name, 'nft', ['-f', '-'], routerRules(router))
     await this.#must(router.name, 'conntrack', ['-F'])
+    await lift()
     await this.#services.restart(router)
   }
 

@@ -74,7 +74,11 @@ export async function openRun(given: RunOptions): Promise<Run> {
       port: options.port ?? 1315,
       limits: options.utp ?? {},
       onConnection: (raw) => acceptor.accept(raw),
-      onStalled: () => traversal.recheck?.(),
+      // Perhaps it is our own address that has changed: peers that we only listen to do not know it yet.
+      onStalled: () => {
+        utp.announce()
+        traversal.recheck?.()
+      },
       logger,
     })
     const session: Session = {

@@ -150,10 +150,13 @@ export class UtpMachine implements Machine<UtpEvent> {
     })
   }
 
-  /** Lets every peer hear from us: our own address may have changed, and who only listens would not notice. */
-  announce(): void {
+  /**
+   * Lets every peer hear from us that has been silent for a second: our own address may have changed, and who only
+   * listens would not notice.
+   */
+  announce(now: Micros): void {
     for (const connections of this.#byId.values()) {
-      for (const connection of connections) connection.announce()
+      for (const connection of connections) if (connection.isSilent(now)) connection.announce()
     }
   }
 
@@ -294,19 +297,29 @@ export class UtpMachine implements Machine<UtpEvent> {
    * A packet from nowhere that fits into a connection: its peer's address has changed, as when a NAT restarts. The
    * connection goes with it once its known path has been silent: who would divert it must guess the id, the ack and the
    * sequence number of one that says nothing, which is no easier than to forge its data. Sooner the packet is dropped,
-   * without the RESET that would end the connection at the peer.
+   * without the RESET that would end the connection at the peer. The peer's other connections come from the same socket:
+   * they go along, as far as they are silent too.
    */
   #follow(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
     const connection = this.#byId.get(packet.connectionId)?.find((one) => one.recognises(path, packet))
     if (connection?.isSilent(now)) {
-      connection.setPath(now, path)
-      this.#events.push({ type: 'moved', connection })
+      const before = connection.path
+      for (const connections of this.#byId.values()) {
+        for (const one of connections) {
+          if (one.isSilent(now) && samePath(one.path, before)) this.#move(now, one, path)
+        }
+      }
       return connection
     }
     this.#unknown++
     if (connection === undefined) this.#sendReset(now, path)
     return undefined
+  }
+
+  #move(now: Micros, connection: UtpConnection, path: Path): void {
+    connection.setPath(now, path)
+    this.#events.push({ type: 'moved', connection })
   }
 
   /**

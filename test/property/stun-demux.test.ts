@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { StunBuilder } from '../../src/stun/codec/builder.ts'
 import { MessageClass } from '../../src/stun/codec/registry.ts'
 import { isStun } from '../../src/stun/codec/view.ts'
+import { channelOf, looksLikeUtp, mayBeChannelData } from '../../src/turn/protocol/index.ts'
 import { Packet, parsePacket, stamp, writeHeader } from '../../src/utp/packet.ts'
 
 // One UDP port carries uTP, STUN and TURN ChannelData. What one of them writes, the others must not take.
@@ -89,10 +90,20 @@ test('a uTP connection id that is a STUN length, and a STUN type that is a uTP o
   }
 })
 
-test('TURN ChannelData is never taken as STUN', () => {
+test('TURN ChannelData is never taken as STUN, nor as uTP unless its number is one that nobody binds here', () => {
   fc.assert(
     fc.property(channelData, (datagram) => {
       assert.ok(!isStun(datagram))
+      assert.ok(!isUtp(datagram) || looksLikeUtp(channelOf(datagram)))
+    }),
+    { numRuns: 5000 },
+  )
+})
+
+test('uTP is never taken as ChannelData, but for a SYN, which no bound number begins like', () => {
+  fc.assert(
+    fc.property(utp, (datagram) => {
+      assert.ok(!mayBeChannelData(datagram) || looksLikeUtp(channelOf(datagram)))
     }),
     { numRuns: 5000 },
   )

@@ -68,7 +68,7 @@ test('who only listens is heard at its new address as soon as it announces itsel
   // As when a STUN server has just told the new address.
   world.runFor(2 * SECOND)
   const before = sink.bytes
-  inside.machine.announce()
+  inside.machine.announce(inside.host.now())
   inside.wake()
   world.runFor(5 * SECOND)
   assert.ok(sink.bytes > before, 'bytes again')

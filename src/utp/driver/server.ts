@@ -132,12 +132,13 @@ export class UtpServer {
   }
 
   /**
-   * Lets every peer hear from this port, after its public address has changed: peers go on with a connection at the
-   * address it speaks from. Does nothing while not started.
+   * Lets every peer that is silent hear from this port, whose public address may have changed: peers go on with a
+   * connection at the address it speaks from. Does nothing while not started.
    */
   announce(): void {
-    this.#running?.machine.announce()
-    this.#running?.wake()
+    const running = this.#running
+    running?.machine.announce(running.endpoint.now())
+    running?.wake()
   }
 
   #inTurn(step: () => Promise<void>): Promise<void> {
