@@ -57,7 +57,8 @@ export class Lifecycle {
   #refreshing = false
   /** A request asks whether the allocation stands. */
   #verifying = false
-  #isSilent = false
+  /** Refreshes in a row that nobody answered. */
+  #silences = 0
   #heardAt: Micros = 0
   /** The first datagram sent since then. */
   #unansweredSince: Micros = Infinity
@@ -179,7 +180,7 @@ export class Lifecycle {
   #checkAt(): Micros {
     const idle =
       this.#unansweredSince === Infinity ? this.#heardAt + KEEPALIVE : this.#unansweredSince + SUSPICIOUS
-    return Math.min(this.#refreshAt, this.#isSilent ? Infinity : idle)
+    return Math.min(this.#refreshAt, this.#silences > 0 ? Infinity : idle)
   }
 
   #allocate(now: Micros): void {
@@ -289,7 +290,7 @@ export class Lifecycle {
           this.#lose(at, undefined)
           this.#allocated(at, answer)
         } else if (answer.status === ErrorCode.AllocationMismatch && this.#state === 'live') {
-          this.#isSilent = false
+          this.#silences = 0
           this.heard(at)
         } else {
           this.#notRefreshed(
@@ -322,12 +323,14 @@ export class Lifecycle {
       this.mismatched(now, error)
     } else {
       // Silence may pass, and so may what the server says now: the allocation stands until it expires.
-      this.#refreshAt = now + (status === 0 ? AFTER_SILENCE : AFTER_REFUSAL)
       this.#unansweredSince = Infinity
       this.#heardAt = now
-      if (status !== 0 || this.#isSilent) return
-      this.#isSilent = true
-      this.#handler.silent(error)
+      if (status === 0) {
+        this.#refreshAt = now + Math.min(AFTER_SILENCE * 2 ** this.#silences, KEEPALIVE)
+        if (this.#silences++ === 0) this.#handler.silent(error)
+      } else {
+        this.#refreshAt = now + AFTER_REFUSAL
+      }
     }
   }
 
@@ -342,7 +345,7 @@ export class Lifecycle {
 
   #stands(now: Micros, since: Micros, lifetime: number): void {
     const granted = lifetime * SECOND
-    this.#isSilent = false
+    this.#silences = 0
     this.heard(now)
     this.#expiresAt = since + granted
     this.#refreshAt = Math.max(since + granted - Math.min(REFRESH_AHEAD, granted / 2), now + MIN_PAUSE)
@@ -398,6 +401,7 @@ const KEEPALIVE = 25 * SECOND
 /** Data unanswered for so long is worth a question: a restarted server is noticed after this and a round trip. */
 const SUSPICIOUS = 4 * SECOND
 const REFRESH_AHEAD = 60 * SECOND
+/** Doubled each time. */
 const AFTER_SILENCE = 2 * SECOND
 const AFTER_REFUSAL = 15 * SECOND
 /** Between refreshes, however short the lifetime that a server grants. */

@@ -32,6 +32,7 @@ export class Permission {
 
 export interface PermissionsHandler {
   granted(now: Micros, permission: Permission): void
+  /** The server says no; silence is no answer. */
   refused(address: string, error: StunPeerError): void
   /** 437: the server has no allocation for us. */
   mismatched(now: Micros, error: StunPeerError): void
@@ -182,8 +183,10 @@ export class Permissions {
       }
       permission.held = []
       permission.askAfter = now + (status === 0 ? AFTER_SILENCE : AFTER_REFUSAL)
-      if (permission.pinned) this.#nextAt = Math.min(this.#nextAt, permission.askAfter)
-      this.#handler.refused(permission.address, error)
+      if (permission.until > now) permission.refreshAt = permission.askAfter
+      if (permission.pinned || permission.until > now)
+        this.#nextAt = Math.min(this.#nextAt, permission.askAfter)
+      if (status !== 0) this.#handler.refused(permission.address, error)
     }
   }
 
