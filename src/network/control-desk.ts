@@ -13,7 +13,7 @@ export interface ControlDeskOptions {
   /** Set when this node helps others. */
   readonly exchange?: Exchange
   /** Set when it relays for others too. */
-  readonly grantRelay?: (peer: NodeId) => RelayGrant
+  readonly grantRelay?: (peer: NodeId) => RelayGrant | undefined
 }
 
 /** Answers what other nodes ask on control streams, whichever side opened them. */
@@ -57,8 +57,7 @@ export class ControlDesk {
         onSignal(question.body, channel)
         return {}
       case 'relay':
-        if (grantRelay === undefined) throw denied(peer)
-        return { relay: grantRelay(peer) }
+        return { relay: granted(peer, grantRelay?.(peer)) }
       case 'ping':
         return {}
     }
@@ -91,4 +90,9 @@ function ownRecord(peer: NodeId, record: unknown): NodeInfo {
 
 function denied(peer: NodeId): RefusedError {
   return new RefusedError('ERR_NATWORK_CONTROL_DENIED', `${peer} is not helped here`)
+}
+
+function granted(peer: NodeId, grant: RelayGrant | undefined): RelayGrant {
+  if (grant === undefined) throw denied(peer)
+  return grant
 }

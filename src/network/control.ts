@@ -37,8 +37,6 @@ const questionSchema = z.discriminatedUnion('type', [
 export type ControlQuestion = z.output<typeof questionSchema>
 
 const relayGrantSchema = z.object({
-  /** `turn:…` and `turns:…` URIs, the one to try first in front. */
-  uris: z.array(z.string().max(256)).max(8),
   username: z.string().max(512),
   password: z.string().max(512),
   /** Seconds that the credentials are good for. */

@@ -1,4 +1,5 @@
 import type { UtpLimits } from '../utp/index.ts'
+import type { RelayServiceOptions } from './relay-service.ts'
 import type { Service } from './services.ts'
 import type { TicketStore } from './ticket-store.ts'
 import type { TraversalService } from './traversal.ts'
@@ -26,16 +27,22 @@ export interface NetworkOptions {
    */
   readonly helpers?: readonly string[]
   /**
-   * Helps others: forwards sealed signals for whoever asks, known or not, within limits. For nodes that everybody can
+   * Helps others: forwards sealed signals for whoever asks, known or not, and relays for them, within limits. For nodes that everybody can
    * reach; false by default, since it costs traffic and tells who speaks with whom.
    */
-  readonly help?: boolean
+  readonly help?: boolean | HelpOptions
   /** In place of the service that `stun` sets up. */
   readonly traversal?: TraversalService
   /** Buffers, limits and time-outs of the uTP connections below. */
   readonly utp?: UtpLimits
   readonly limits?: Partial<NetworkLimits>
   readonly timeouts?: Partial<NetworkTimeouts>
+}
+
+/** How this node helps others. */
+export interface HelpOptions {
+  /** Relays data too (TURN on the same port), for nodes that find no direct path; true by default. */
+  readonly relay?: boolean | RelayServiceOptions
 }
 
 /** How far strangers and peers can load this node. Beyond a limit they hear `ERR_NATWORK_BUSY` or nothing. */

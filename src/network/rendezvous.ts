@@ -1,20 +1,26 @@
+import type { UdpEndpoint } from '../socket/index.ts'
 import type { LocalCandidate, NatHints } from '../ice/index.ts'
 import { ControlDesk } from './control-desk.ts'
 import { ControlPool } from './control-pool.ts'
 import { Dialler } from './dialler.ts'
 import type { ConfiguredHelper } from './helper-reference.ts'
 import { Links } from './links/links.ts'
+import type { PeerLink } from './links/peer-link.ts'
+import { reachableAddresses } from './local-addresses.ts'
 import type { NodeInfo } from './node-info.ts'
+import type { HelpOptions } from './options.ts'
+import { RelayService } from './relay-service.ts'
+import { Relays, unlessFoundSoon, type RelayUser } from './relays.ts'
 import type { Session } from './session.ts'
 import { Exchange } from './signalling/exchange.ts'
 import { Helpers } from './signalling/helpers.ts'
 import { linkMessageSchema, type LinkMessage } from './signalling/message.ts'
-import { Signaller } from './signalling/signaller.ts'
+import { Signaller, type SignalTarget } from './signalling/signaller.ts'
 
 export interface RendezvousOptions {
   readonly helpers: readonly ConfiguredHelper[]
   /** Whether this node helps others. */
-  readonly help: boolean
+  readonly help: boolean | HelpOptions | undefined
   /** This node's own. */
   readonly record: () => NodeInfo
   /** This node's own candidates that are known at once. */
@@ -27,29 +33,41 @@ export interface RendezvousOptions {
 
 /** Milliseconds that a start waits for the first helper: a record without one is worth little behind a NAT. */
 const PATIENCE = 2_000
+/** Milliseconds in which a caller's relay, or a direct path, is there most of the time. */
+const CALLEE_PATIENCE = 1_000
 
 /** How this node meets others: control streams, helpers, signals, and what is dialled with their aid. */
 export class Rendezvous {
+  readonly #session: Session
+  readonly #help: HelpOptions | undefined
+  #relayService: RelayService | undefined
   readonly desk: ControlDesk
   readonly pool: ControlPool
   readonly dialler: Dialler
   readonly helpers: Helpers
   readonly links: Links
+  readonly relays: Relays
   readonly signaller: Signaller<LinkMessage>
 
   constructor(session: Session, options: RendezvousOptions) {
     const { logger } = session.context
-    const exchange = options.help ? new Exchange({ neighbours: () => this.helpers.channels }) : undefined
+    this.#help = options.help === true ? {} : options.help === false ? undefined : options.help
+    this.#session = session
+    const exchange = this.helps ? new Exchange({ neighbours: () => this.helpers.channels }) : undefined
     this.desk = new ControlDesk(session, {
       onSignal: (body, channel) => this.signaller.receive(body, channel),
       ...(exchange && { exchange }),
+      grantRelay: (peer) => this.#relayService?.grant(peer),
     })
     this.pool = new ControlPool(session, {
       dial: (id, addresses, signal) => this.dialler.dialControl(id, addresses, signal),
       handler: this.desk.answer,
       record: options.record,
     })
-    this.helpers = new Helpers(session, this.pool, options.helpers, options.onHelpers)
+    this.helpers = new Helpers(session, this.pool, options.helpers, () => {
+      this.relays.prepare(this.helpers.sources)
+      options.onHelpers()
+    })
     this.signaller = new Signaller({
       identity: session.identity,
       pool: this.pool,
@@ -61,16 +79,31 @@ export class Rendezvous {
     this.links = new Links(session, {
       signaller: this.signaller,
       candidates: options.candidates,
-      gatherMore: () => Promise.resolve(),
+      gatherMore: (link, target, user) => this.#gatherMore(link, target, user),
       hints: options.hints,
       record: options.record,
       onInterrupted: () => this.helpers.check(),
     })
+    this.relays = new Relays(session)
     this.dialler = new Dialler(session, {
       pool: this.pool,
       links: this.links,
       helpers: () => this.helpers.channels.map(({ peer }) => peer),
     })
+  }
+
+  /** Whether this node helps others. */
+  get helps(): boolean {
+    return this.#help !== undefined
+  }
+
+  /** Takes the places on the port that come before STUN's server. */
+  attach(endpoint: UdpEndpoint): void {
+    this.links.start(endpoint)
+    const { relay = true } = this.#help ?? { relay: false }
+    if (relay === false) return
+    const own = reachableAddresses(endpoint.address)
+    this.#relayService = new RelayService(this.#session, endpoint, own, relay === true ? {} : relay)
   }
 
   /** Waits a little for the first helper. */
@@ -81,7 +114,22 @@ export class Rendezvous {
   async stop(): Promise<void> {
     // While there is still a way to say good-bye.
     await this.links.stop()
+    await this.relays.stop()
+    await this.#relayService?.stop()
     await this.helpers.stop()
     await this.pool.stop()
+  }
+
+  /** The caller's relay carries the first bytes; the side that was called needs its own only when that does not come. */
+  async #gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void> {
+    if (link.session?.controlling === false) {
+      const isNeeded = await unlessFoundSoon(() => link.path !== undefined, CALLEE_PATIENCE, user.ended)
+      if (!isNeeded) return
+    }
+    const others = (target?.helpers ?? []).flatMap(({ id, address }) => {
+      const channel = this.pool.get(id)
+      return channel === undefined ? [] : [{ channel, address }]
+    })
+    await this.relays.borrow([...this.helpers.sources, ...others], user)
   }
 }

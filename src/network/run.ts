@@ -86,22 +86,22 @@ export async function openRun(given: RunOptions): Promise<Run> {
     }
     const meeting: Rendezvous = new Rendezvous(session, {
       helpers: configured,
-      help: options.help === true,
+      help: options.help,
       record: () => publisher.record,
-      candidates: () => localCandidates(traversal.publicAddress, reachableAddresses(utp.address)),
-      hints: () => natHints(traversal.publicAddress, reachableAddresses(utp.address)),
+      candidates: () => localCandidates(traversal.publicAddress, utp.address),
+      hints: () => natHints(traversal.publicAddress, utp.address),
       onHelpers: () => {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)
       },
     })
-    const acceptor = new Acceptor(session, meeting, options.help === true)
+    const acceptor = new Acceptor(session, meeting, meeting.helps)
     const addresses = (): SocketAddress[] =>
       withPublic(traversal.publicAddress, reachableAddresses(utp.address))
     const publisher: Publisher = new Publisher(session, meeting.pool, last.sequence, () => ({
       addresses: addresses(),
       helpers: meeting.helpers.references,
-      helps: options.help === true,
+      helps: meeting.helps,
     }))
     const traversal =
       options.traversal ?? new StunTraversal([...(options.stun ?? []), ...configured.map(stunUri)], logger)
@@ -110,7 +110,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     await utp.start({ signal })
     signal.throwIfAborted()
 
-    meeting.links.start(utp.endpoint)
+    meeting.attach(utp.endpoint)
     toClose.push(() => traversal.stop())
     const onChange = (): void => {
       // Peers that wait for nothing would go on sending to the old address.

@@ -14,6 +14,11 @@ export const builtInStacks = {
       'The plain UDP hole punch of the simulator on real sockets: one helper tells both the other’s address, both send. No relay, nothing clever.',
     abilities: SIMPLE_PUNCH,
   },
+  natwork: {
+    description:
+      'natwork itself: a node as helper (signals, STUN, relay on one UDP port), and two nodes that know it.',
+    abilities: [...SIMPLE_PUNCH, 'host-candidates', 'low-ttl', 'prediction', 'birthday'],
+  },
   hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.' },
   'node-datachannel': {
     description:
@@ -46,7 +51,7 @@ function builtIn(name: keyof typeof builtInStacks): Adapter {
   return {
     name,
     ...builtInStacks[name],
-    version: name === 'reference' ? ownVersion() : versionOf(name),
+    version: name === 'reference' || name === 'natwork' ? ownVersion() : versionOf(name),
     commands: { helper: command, a: command, b: command },
   }
 }

@@ -1,10 +1,11 @@
 import { familyOf, sameAddress, type SocketAddress } from '../../core/address.ts'
-import type { LocalCandidate, NatHints } from '../../ice/index.ts'
+import { hostCandidates, type LocalCandidate, type NatHints } from '../../ice/index.ts'
 import type { PublicAddress } from '../../stun/index.ts'
 
-/** What this node can offer at once: its own addresses, and what the world sees of them. */
-export function localCandidates(seen: PublicAddress, own: readonly SocketAddress[]): LocalCandidate[] {
-  const hosts: LocalCandidate[] = own.map((address) => ({ type: 'host', address }))
+/** What this node can offer at once: the addresses of its port, and what the world sees of them. */
+export function localCandidates(seen: PublicAddress, bound: SocketAddress): LocalCandidate[] {
+  const hosts = hostCandidates(bound)
+  const own = hosts.map(({ address }) => address)
   const outside = seen.known ? [seen.address] : seen.seen.slice(0, 1)
   const reflexive = outside
     .filter((address) => !own.some((one) => sameAddress(one, address)))
@@ -16,13 +17,13 @@ export function localCandidates(seen: PublicAddress, own: readonly SocketAddress
 }
 
 /** What is known of the NAT in front of this node, for the peer's hole punching. */
-export function natHints(seen: PublicAddress, own: readonly SocketAddress[]): NatHints {
+export function natHints(seen: PublicAddress, bound: SocketAddress): NatHints {
   if (!seen.known) {
     const last = seen.seen.at(-1)
     if (seen.reason !== 'per-destination' || last === undefined) return {}
     return { mapping: 'address-and-port-dependent', lastPort: last.port }
   }
-  const isOwn = own.some((one) => sameAddress(one, seen.address))
+  const isOwn = hostCandidates(bound).some(({ address }) => sameAddress(address, seen.address))
   // One server's word does not tell a mapping for all from one for that server.
   if (!isOwn && seen.observers.length < 2) return {}
   return { mapping: 'endpoint-independent' }

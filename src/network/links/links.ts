@@ -1,14 +1,13 @@
-import type { SocketAddress } from '../../core/address.ts'
+import { UsageError } from '../../core/errors.ts'
 import type { Path } from '../../core/machine.ts'
-import { systemRng } from '../../core/ports.ts'
 import {
-  IceMachine,
+  IceAgent,
   type IceEvent,
   type IceSession,
   type LocalCandidate,
   type NatHints,
 } from '../../ice/index.ts'
-import type { Attachment, UdpEndpoint } from '../../socket/index.ts'
+import type { UdpEndpoint } from '../../socket/index.ts'
 import type { UtpStream } from '../../utp/driver/index.ts'
 import type { NodeId } from '../node-id.ts'
 import { verifyNodeInfo, type NodeInfo } from '../node-info.ts'
@@ -41,12 +40,11 @@ const watchInterval = 250
 export class Links {
   readonly #session: Session
   readonly #options: LinksOptions
-  readonly #machine = new IceMachine({ rng: systemRng })
   /** By peer. Bounded by who this node calls, by the streams that are open, and by {@link maxUnused}. */
   readonly #links = new Map<NodeId, PeerLink>()
   readonly #owners = new WeakMap<IceSession, PeerLink>()
   #endpoint: UdpEndpoint | undefined
-  #attachment: Attachment | undefined
+  #agent: IceAgent | undefined
   #timer: NodeJS.Timeout | undefined
 
   constructor(session: Session, options: LinksOptions) {
@@ -57,17 +55,17 @@ export class Links {
   /** Takes its place on the port: behind uTP, before STUN's server, which answers every Binding request. */
   start(endpoint: UdpEndpoint): void {
     this.#endpoint = endpoint
-    this.#attachment = endpoint.attach(this.#machine, (event) => this.#onIce(event))
+    const { logger } = this.#session.context
+    this.#agent = new IceAgent(endpoint, { onEvent: (event) => this.#onIce(event), logger })
     this.#timer = setInterval(() => this.#watch(), watchInterval)
     this.#timer.unref()
   }
 
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     clearInterval(this.#timer)
     for (const link of this.#links.values()) link.close('the node is stopping')
     this.#links.clear()
-    this.#attachment?.detach()
-    return Promise.resolve()
+    await this.#agent?.close()
   }
 
   /** A snapshot of all. */
@@ -133,11 +131,13 @@ export class Links {
       now,
       open: (link, controlling) => {
         const local = { candidates: candidates() }
-        const session = this.#machine.open(now(), { controlling, local, hints: hints() })
+        if (this.#agent === undefined)
+          throw new UsageError('ERR_NATWORK_STOPPED', 'the network is not running')
+        const session = this.#agent.open({ controlling, local, hints: hints() })
         this.#owners.set(session, link)
         return session
       },
-      wake: () => this.#attachment?.wake(),
+      wake: () => this.#agent?.wake(),
       gatherMore,
       hints,
       record,
@@ -181,9 +181,4 @@ function targetIn(record: unknown, from: NodeId): SignalTarget | undefined {
 export function targetOf(info: NodeInfo, id: NodeId): SignalTarget | undefined {
   if (info.id !== id || info.sealKey === undefined) return undefined
   return { id, sealKey: Buffer.from(info.sealKey, 'base64'), helpers: info.helpers ?? [] }
-}
-
-/** Candidates of the port itself. */
-export function hostCandidates(addresses: readonly SocketAddress[]): LocalCandidate[] {
-  return addresses.map((address) => ({ type: 'host', address }))
 }

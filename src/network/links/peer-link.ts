@@ -9,6 +9,7 @@ import type { ControlChannel } from '../control.ts'
 import { asError } from '../errors.ts'
 import type { NodeId } from '../node-id.ts'
 import type { NodeInfo } from '../node-info.ts'
+import type { RelayUser } from '../relays.ts'
 import type { LinkAnswer, LinkMessage, LinkOffer } from '../signalling/message.ts'
 import type { Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection, PathUse } from './connection.ts'
@@ -19,8 +20,8 @@ export interface LinkHost {
   open(link: PeerLink, controlling: boolean): IceSession
   /** After every call of a session. */
   wake(): void
-  /** Finds what a relay and others can add; calls back with each. Resolves when there is no more. */
-  gatherMore(link: PeerLink, found: (candidate: LocalCandidate) => void): Promise<void>
+  /** Finds what a relay can add, for as long as the link wants it. Resolves when there is no more. */
+  gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void>
   hints(): NatHints
   record(): NodeInfo
   send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
@@ -49,6 +50,7 @@ export class PeerLink {
   readonly since = new Date()
   readonly #host: LinkHost
   #session: IceSession | undefined
+  #sessionEnded = new AbortController()
   /** Names the session in signals. */
   #name = ''
   #target: SignalTarget | undefined
@@ -271,11 +273,21 @@ export class PeerLink {
     this.#complete = false
     this.#heardAt = 0
     const isCurrent = (): boolean => this.#session === session && !session.closed
+    this.#sessionEnded = new AbortController()
+    setMaxListeners(0, this.#sessionEnded.signal)
     void this.#host
-      .gatherMore(this, (candidate) => {
-        if (!isCurrent()) return
-        session.addLocalCandidate(this.#host.now(), candidate)
-        this.#host.wake()
+      .gatherMore(this, this.#target, {
+        ended: this.#sessionEnded.signal,
+        found: (candidate) => {
+          if (!isCurrent()) return
+          session.addLocalCandidate(this.#host.now(), candidate)
+          this.#host.wake()
+        },
+        lost: ({ via }) => {
+          if (!isCurrent() || via === undefined) return
+          session.removeCarrier(this.#host.now(), via)
+          this.#host.wake()
+        },
       })
       .then(() => {
         if (!isCurrent()) return
@@ -295,6 +307,7 @@ export class PeerLink {
     this.#remoteUfrag = undefined
     this.#early = []
     this.#untold = []
+    this.#sessionEnded.abort()
     clearTimeout(this.#restartTimer)
     clearImmediate(this.#telling)
     this.#telling = undefined

@@ -7,6 +7,7 @@ import type { ControlPool } from '../control-pool.ts'
 import { asError } from '../errors.ts'
 import type { ConfiguredHelper, HelperReference } from '../helper-reference.ts'
 import type { NodeId } from '../node-id.ts'
+import type { RelaySource } from '../relays.ts'
 import type { Session } from '../session.ts'
 
 /** A helper, as this node sees it. */
@@ -61,6 +62,11 @@ export class Helpers {
 
   get status(): HelperStatus[] {
     return [...this.#current.values()].map(({ id, address, since }) => ({ id, address, since }))
+  }
+
+  /** Those that may relay, and where. */
+  get sources(): RelaySource[] {
+    return [...this.#current.values()].map(({ channel, address }) => ({ channel, address }))
   }
 
   get channels(): ControlChannel[] {

@@ -1,0 +1,123 @@
+// The matrix adapter for natwork itself: two nodes on the helper host, and two nodes that know nothing but those. A
+// program of its own, which uses natwork as users of the package do.
+import { once } from 'node:events'
+import { networkInterfaces } from 'node:os'
+import { createServer } from 'node:net'
+import { formatAddress } from '../../../core/address.ts'
+import { createContext, memoryDirectory } from '../../../directory/index.ts'
+import { Network, parseNodeId, type NetworkOptions, type NodeConnection } from '../../../network/index.ts'
+import {
+  fail,
+  play,
+  readTask,
+  receivePayload,
+  say,
+  sendPayload,
+  startClock,
+  type Channel,
+} from './program.ts'
+
+const PORT = 1315
+/** How long a better path may take to be found, before the payload goes by the one there is. */
+const DIRECT_MS = 5_000
+
+const task = readTask<{ helpers: readonly string[] }, { id: string }>()
+
+play(task, { helper, a, b })
+
+/**
+ * Two, at different addresses: a NAT shows by what it tells each of them. The first serves both families. The lab's whole
+ * internet is documentation addresses, which a relay refuses unless told otherwise.
+ */
+async function helper(): Promise<void> {
+  const help = { relay: { allow: ['0.0.0.0/0', '::/0'] } }
+  const [main = '', second = ''] = task.helper(4)
+  const [main6 = ''] = task.helper(6)
+  const first = await startNetwork({ host: '::', port: PORT, help })
+  const other = await startNetwork({ host: second, port: PORT + 1, help })
+  say({
+    event: 'ready',
+    info: {
+      helpers: [
+        `${first.id}@${formatAddress({ address: main, port: PORT })}`,
+        `${other.id}@${formatAddress({ address: second, port: PORT + 1 })}`,
+        `${first.id}@${formatAddress({ address: main6, port: PORT })}`,
+      ],
+    },
+  })
+}
+
+async function b(): Promise<void> {
+  const server = createServer((socket) => {
+    const channel: Channel = { send: (bytes) => void socket.write(bytes), onData: () => undefined }
+    socket.on('data', (bytes) => channel.onData(bytes)).on('error', () => undefined)
+    receivePayload(channel, task.payload)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  const network = await startPeer({ services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }] })
+  say({ event: 'ready', info: { id: network.id } })
+}
+
+async function a(): Promise<void> {
+  const network = await startPeer({})
+  const peer = parseNodeId(task.peerInfo.id)
+  const clock = startClock()
+  let direct = (): void => undefined
+  const isDirect = new Promise<void>((resolve) => (direct = resolve))
+  let told: string | undefined
+  network.on('connection', ({ peer: id, path }: NodeConnection) => {
+    if (id !== peer || path === undefined || path.kind === told) return
+    told = path.kind
+    say({ event: 'path', path: path.kind, ms: clock() })
+    if (path.kind === 'direct') direct()
+  })
+  if (process.env['NATWORK_TRACE'] !== undefined) {
+    network.on('trace', (_, entry) => process.stdout.write(`trace ${JSON.stringify(entry)}\n`))
+  }
+  const stream = await network.connect(peer, { service: 'sink' })
+  const channel: Channel = {
+    // The first byte is what is timed; the payload shows which way bytes go in the end.
+    send: (bytes) => void Promise.race([isDirect, wait(DIRECT_MS)]).then(() => stream.write(bytes)),
+    onData: () => undefined,
+  }
+  stream.on('data', (bytes: Buffer) => channel.onData(bytes)).on('error', fail)
+  const ms = await sendPayload(channel, task.payload, clock)
+  const found = network.connections.find((one) => one.peer === peer)
+  say({
+    event: 'done',
+    ms,
+    path: found?.path?.kind ?? 'direct',
+    local: formatAddress(found?.path?.local ?? network.boundAddress),
+    remote: formatAddress(found?.path?.remote ?? network.boundAddress),
+    details: {
+      history: found?.history.map(({ kind, since }) => ({ kind, since: since.toISOString() })) ?? [],
+    },
+  })
+}
+
+function startPeer(options: NetworkOptions): Promise<Network> {
+  const own = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+  const has4 = own.some(({ family }) => family === 'IPv4')
+  const has6 = own.some(({ family }) => family === 'IPv6')
+  const [first = '', second = '', first6 = ''] = task.helperInfo.helpers
+  return startNetwork({
+    host: has6 ? '::' : '0.0.0.0',
+    port: task.port,
+    helpers: has4 ? [first, second] : [first6],
+    ...options,
+  })
+}
+
+async function startNetwork(options: NetworkOptions): Promise<Network> {
+  const network = new Network(createContext({ directory: memoryDirectory() }), options)
+  await network.start()
+  return network
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

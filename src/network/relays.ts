@@ -1,0 +1,189 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SocketAddress } from '../core/address.ts'
+import type { LocalCandidate } from '../ice/index.ts'
+import { LongTermAuth } from '../stun/index.ts'
+import { openRelayOverUdp, type RelayAllocation } from '../turn/index.ts'
+import type { ControlChannel, RelayGrant } from './control.ts'
+import { asError } from './errors.ts'
+import type { NodeId } from './node-id.ts'
+import type { Session } from './session.ts'
+
+/** A helper that may relay. */
+export interface RelaySource {
+  readonly channel: ControlChannel
+  readonly address: SocketAddress
+}
+
+/** What a link wants to hear of the relays that it borrows. */
+export interface RelayUser {
+  found(candidate: LocalCandidate): void
+  lost(candidate: LocalCandidate): void
+  /** Aborted when the link needs it no more. */
+  readonly ended: AbortSignal
+}
+
+/** Milliseconds that an allocation outlives its last user; and between tries of one that failed. */
+const spare = 30_000
+/** Credentials are renewed when so many seconds are left of them. */
+const renewBefore = 600
+
+/**
+ * This node's allocations on its helpers' relays, one per helper whoever uses it, made when a link first wants one.
+ * Bounded by the helpers that this node hangs on.
+ */
+export class Relays {
+  readonly #session: Session
+  readonly #allocations = new Map<NodeId, Entry>()
+  readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
+
+  constructor(session: Session) {
+    this.#session = session
+  }
+
+  /** Asks for credentials before they are needed: a round trip less when they are. */
+  prepare(sources: readonly RelaySource[]): void {
+    for (const { channel } of sources) this.#grant(channel).catch(() => undefined)
+  }
+
+  /**
+   * A relayed candidate from the first of the helpers that gives one, for as long as the user wants it. Resolves when there is one or
+   * none to be had; never rejects.
+   */
+  async borrow(sources: readonly RelaySource[], user: RelayUser): Promise<void> {
+    for (const source of sources) {
+      if (user.ended.aborted) return
+      const entry = this.#entry(source)
+      entry.users++
+      try {
+        const relay = await entry.relay
+        if (user.ended.aborted) {
+          this.#release(source.channel.peer, entry)
+        } else {
+          this.#lend(relay, source, user, entry)
+        }
+        return
+      } catch (error) {
+        entry.users--
+        this.#session.context.logger.debug('no relay', {
+          helper: source.channel.peer,
+          error: asError(error).message,
+        })
+      }
+    }
+  }
+
+  async stop(): Promise<void> {
+    const entries = [...this.#allocations.values()]
+    this.#allocations.clear()
+    await Promise.all(
+      entries.map(async (entry) => {
+        entry.ended.abort()
+        await entry.relay.then((relay) => relay.close()).catch(() => undefined)
+      }),
+    )
+  }
+
+  #lend(relay: RelayAllocation, { channel, address }: RelaySource, user: RelayUser, entry: Entry): void {
+    let lent: LocalCandidate | undefined
+    const give = (): void => {
+      const { mapped } = relay.allocation
+      const { via } = relay.path(address)
+      if (via === undefined) return
+      lent = {
+        type: 'relay',
+        address: relay.relayed,
+        via,
+        server: address,
+        ...(mapped && { base: mapped }),
+        permit: (peer) => {
+          try {
+            relay.permit([peer])
+          } catch (error) {
+            this.#session.context.logger.debug('a relay lets no more peers in', {
+              error: asError(error).message,
+            })
+          }
+        },
+      }
+      user.found(lent)
+    }
+    const take = (): void => {
+      if (lent !== undefined) user.lost(lent)
+      lent = undefined
+    }
+    relay.on('lost', take).on('renewed', give)
+    user.ended.addEventListener(
+      'abort',
+      () => {
+        relay.off('lost', take).off('renewed', give)
+        this.#release(channel.peer, entry)
+      },
+      { once: true },
+    )
+    give()
+  }
+
+  #entry(source: RelaySource): Entry {
+    const id = source.channel.peer
+    let entry = this.#allocations.get(id)
+    if (entry === undefined) {
+      const ended = new AbortController()
+      entry = { users: 0, ended, relay: this.#allocate(source, ended.signal) }
+      const made = entry
+      made.relay.then(
+        (relay) => relay.setMaxListeners(0),
+        () => this.#allocations.get(id) === made && this.#allocations.delete(id),
+      )
+      this.#allocations.set(id, made)
+    }
+    clearTimeout(entry.timer)
+    return entry
+  }
+
+  #release(id: NodeId, entry: Entry): void {
+    if (--entry.users > 0) return
+    entry.timer = setTimeout(() => {
+      if (this.#allocations.get(id) === entry) this.#allocations.delete(id)
+      void entry.relay.then((relay) => relay.close()).catch(() => undefined)
+    }, spare)
+    entry.timer.unref()
+  }
+
+  async #allocate({ channel, address }: RelaySource, signal: AbortSignal): Promise<RelayAllocation> {
+    const { username, password } = await this.#grant(channel)
+    const { utp, context } = this.#session
+    return await openRelayOverUdp(utp.endpoint, address, {
+      auth: new LongTermAuth(username, password),
+      logger: context.logger,
+      signal,
+    })
+  }
+
+  async #grant(channel: ControlChannel): Promise<RelayGrant> {
+    const now = Date.now() / 1_000
+    const known = this.#grants.get(channel.peer)
+    if (known !== undefined && known.until > now + renewBefore) return known.grant
+    const { relay: grant } = await channel.ask({ type: 'relay' })
+    if (grant === undefined) throw new Error(`${channel.peer} gave no credentials`)
+    this.#grants.set(channel.peer, { grant, until: now + grant.lifetime })
+    for (const [id, { until }] of this.#grants) if (until < now) this.#grants.delete(id)
+    return grant
+  }
+}
+
+interface Entry {
+  users: number
+  readonly ended: AbortController
+  readonly relay: Promise<RelayAllocation>
+  timer?: NodeJS.Timeout
+}
+
+/** For the side that was called: most often the caller's relay is enough, and comes first. */
+export async function unlessFoundSoon(
+  isFound: () => boolean,
+  time: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  await sleep(time, undefined, { signal, ref: false }).catch(() => undefined)
+  return !signal.aborted && !isFound()
+}
