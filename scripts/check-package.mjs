@@ -34,6 +34,14 @@ try {
   )
   run(process.execPath, ['use.mjs'], inProject)
   run(join(project, 'node_modules/.bin/natwork'), ['--version'], inProject)
+  if (process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)) {
+    // The addon comes with the package: no compiler is asked for.
+    const say = `const server = new UtpServer({ port: 0 }); await server.start();
+      console.log(server.endpoint.driver); await server.stop()`
+    writeFileSync(join(project, 'driver.mjs'), `import { UtpServer } from 'natwork/utp'\n${say}\n`)
+    const driver = execFileSync(process.execPath, ['driver.mjs'], { ...inProject, encoding: 'utf8' })
+    if (!driver.startsWith('native')) throw new Error(`the native driver is not in the package: ${driver}`)
+  }
   writeFileSync(join(project, 'use.ts'), `${imports}export const ways: object[] = [${list}]\n`)
   const strict = ['--strict', '--module', 'nodenext', '--target', 'es2022', '--noEmit', '--types', 'node']
   const nodeTypes = ['--typeRoots', join(root, 'node_modules/@types')]
