@@ -89,7 +89,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       help: options.help,
       record: () => publisher.record,
       candidates: () => localCandidates(traversal.publicAddress, utp.address),
-      hints: () => natHints(traversal.publicAddress, utp.address),
+      hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
       onHelpers: () => {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)

@@ -5,13 +5,16 @@ import { systemRng } from '../core/ports.ts'
 import type { Attachment, UdpEndpoint } from '../socket/index.ts'
 import {
   AddressKeeper,
+  discoverBehaviour,
   discoverStunServers,
   formatStunUri,
+  natTraits,
   parseStunUri,
   StunResponder,
   StunServer,
   StunUsageError,
   unknownAddress,
+  type NatTraits,
   type PublicAddress,
   type StunUri,
 } from '../stun/index.ts'
@@ -31,6 +34,7 @@ export class StunTraversal implements TraversalService {
   readonly #uris: readonly StunUri[]
   readonly #logger: Logger
   #publicAddress: PublicAddress = unknownAddress('no-servers')
+  #nat: NatTraits = {}
   #session: Session | undefined
 
   /** @throws {StunUsageError} `ERR_NATWORK_STUN_URI`; `ERR_NATWORK_STUN_CONFIG` for `stuns:`, which is not UDP. */
@@ -43,6 +47,10 @@ export class StunTraversal implements TraversalService {
     return this.#publicAddress
   }
 
+  get nat(): NatTraits {
+    return this.#nat
+  }
+
   /** Waits for the first word of the servers, but not long: an unreachable one does not keep the node from starting. */
   async start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void> {
     this.#publicAddress = unknownAddress(this.#uris.length > 0 ? 'pending' : 'no-servers')
@@ -52,6 +60,8 @@ export class StunTraversal implements TraversalService {
       patience: undefined,
       next: undefined,
       recheck: () => undefined,
+      examined: -Infinity,
+      examination: undefined,
       ended: new AbortController(),
     }
     this.#session = session
@@ -66,6 +76,11 @@ export class StunTraversal implements TraversalService {
         this.#logger.info('public address', fields)
         resolve()
         onChange()
+        // Another address may mean another NAT, but not at each turn of a flickering one.
+        this.#nat = {}
+        clearTimeout(session.examination)
+        const due = session.examined + EXAMINE_AGAIN - performance.now()
+        session.examination = setTimeout(() => void this.#examine(endpoint, session), Math.max(due, 0))
       }
       void this.#keep(endpoint, session, changed)
     })
@@ -79,10 +94,12 @@ export class StunTraversal implements TraversalService {
     const session = this.#session
     this.#session = undefined
     this.#publicAddress = unknownAddress('no-servers')
+    this.#nat = {}
     session?.ended.abort()
     for (const attachment of session?.attachments ?? []) attachment.detach()
     clearTimeout(session?.patience)
     clearTimeout(session?.next)
+    clearTimeout(session?.examination)
     return Promise.resolve()
   }
 
@@ -117,6 +134,21 @@ export class StunTraversal implements TraversalService {
     }, LOOK_AT_INTERFACES)
   }
 
+  /** How the NAT behaves, from this very port. */
+  async #examine(endpoint: UdpEndpoint, session: Session): Promise<void> {
+    if (!isIpv4(endpoint)) return
+    session.examined = performance.now()
+    try {
+      const uris = this.#uris.map(formatStunUri)
+      const seen = await discoverBehaviour(uris, { endpoint, signal: session.ended.signal })
+      if (session.ended.signal.aborted) return
+      this.#nat = natTraits(seen)
+      this.#logger.info('the NAT here', { ...this.#nat })
+    } catch (error) {
+      this.#logger.debug('the NAT here is not known', { error: asError(error).message })
+    }
+  }
+
   /** One address of each server, all of one family: IPv4 where the socket has it, since that is what is translated. */
   async #resolve(endpoint: UdpEndpoint): Promise<SocketAddress[]> {
     const bound = endpoint.address.address
@@ -149,6 +181,9 @@ interface Session {
   /** The next look-up of the servers, or at the interfaces. */
   next: NodeJS.Timeout | undefined
   recheck: () => void
+  /** When the NAT was last looked at, by performance.now(). */
+  examined: number
+  examination: NodeJS.Timeout | undefined
   readonly ended: AbortController
 }
 
@@ -156,6 +191,12 @@ interface Session {
 const PATIENCE = 2_000
 const RESOLVE_AGAIN = 30_000
 const LOOK_AT_INTERFACES = 5_000
+/** Milliseconds between looks at the NAT. */
+const EXAMINE_AGAIN = 60_000
+
+function isIpv4({ address: { address } }: UdpEndpoint): boolean {
+  return address === '::' || familyOf(address) === 4
+}
 
 function parseUdpUri(text: string): StunUri {
   const uri = parseStunUri(text)

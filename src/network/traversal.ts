@@ -1,4 +1,4 @@
-import type { PublicAddress } from '../stun/index.ts'
+import type { NatTraits, PublicAddress } from '../stun/index.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
 
 /**
@@ -8,6 +8,8 @@ import type { UdpEndpoint } from '../socket/index.ts'
 export interface TraversalService {
   /** What is known now; it changes only between `start` and `stop`. */
   readonly publicAddress: PublicAddress
+  /** How the NAT in front of the port treats IPv4, as far as it is known by now: peers with hard NATs plan by it. */
+  readonly nat?: NatTraits
   /**
    * The socket is bound and open. Rejecting fails the network's start.
    *

@@ -5,6 +5,7 @@ export type {
   Dependence,
   Finding,
   Hairpin,
+  NatTraits,
   Observation,
   PortAllocation,
   Translation,

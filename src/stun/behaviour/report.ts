@@ -54,6 +54,15 @@ export interface BehaviourReport {
   readonly observations: readonly Observation[]
 }
 
+/** What a peer, or an algorithm, wants to know of a NAT, as far as it was found out. */
+export interface NatTraits {
+  readonly mapping?: Dependence
+  readonly filtering?: Dependence
+  readonly ports?: PortAllocation
+  /** Of `sequential`: how far the ports are apart. */
+  readonly step?: number
+}
+
 export const mappingMeans: Readonly<Record<Dependence, string>> = {
   'endpoint-independent': 'one address for all: others reach this socket at the address that any server sees',
   'address-dependent':

@@ -5,7 +5,7 @@ import { systemRng } from '../../core/ports.ts'
 import { UdpEndpoint } from '../../socket/index.ts'
 import { BehaviourDiscovery } from '../behaviour/discovery.ts'
 import { judgePorts, type PortSample, type PortVerdict } from '../behaviour/ports.ts'
-import type { BehaviourReport } from '../behaviour/report.ts'
+import type { BehaviourReport, NatTraits } from '../behaviour/report.ts'
 import { StunPeerError, StunUsageError } from '../errors.ts'
 import { parseStunUri } from '../uri.ts'
 import { StunAgent } from './agent.ts'
@@ -57,6 +57,16 @@ export async function discoverBehaviour(
     return { ...report, local: endpoint.address, ports }
   } finally {
     if (endpoint !== options.endpoint) await endpoint.close()
+  }
+}
+
+/** The values alone, certain or likely. */
+export function natTraits({ mapping, filtering, ports }: NatBehaviour): NatTraits {
+  return {
+    ...(mapping.value !== undefined && { mapping: mapping.value }),
+    ...(filtering.value !== undefined && { filtering: filtering.value }),
+    ...(ports.value !== undefined && { ports: ports.value }),
+    ...(ports.step !== undefined && { step: ports.step }),
   }
 }
 

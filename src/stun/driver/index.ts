@@ -1,5 +1,10 @@
 export { StunAgent } from './agent.ts'
-export { discoverBehaviour, type DiscoverBehaviourOptions, type NatBehaviour } from './behaviour.ts'
+export {
+  discoverBehaviour,
+  natTraits,
+  type DiscoverBehaviourOptions,
+  type NatBehaviour,
+} from './behaviour.ts'
 export { StunConnection, type StunConnectionOptions } from './connection.ts'
 export { discoverStunServers, type DiscoverOptions, type StunResolver, type StunTarget } from './discover.ts'
 export type { StunAnswer, StunAsk } from './exchanges.ts'

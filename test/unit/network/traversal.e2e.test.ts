@@ -3,15 +3,18 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import { formatAddress } from '../../../src/core/address.ts'
+import { silentLogger } from '../../../src/core/logger.ts'
 import { systemRng } from '../../../src/core/ports.ts'
 import {
   getMappedAddress,
   StunResponder,
   StunServer,
+  StunService,
   unknownAddress,
   type PublicAddress,
 } from '../../../src/stun/index.ts'
 import type { TraversalService } from '../../../src/network/index.ts'
+import { StunTraversal } from '../../../src/network/stun-traversal.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { dial, listen, makeNode, makePair } from './nodes.ts'
 
@@ -121,3 +124,34 @@ test('a stuns: server is refused with what to write', async (t) => {
   const { network } = makeNode(t, { stun: ['stuns:stun.example.org'] })
   await assert.rejects(network.start(), { code: 'ERR_NATWORK_STUN_CONFIG', message: /only stun: over UDP/ })
 })
+
+test('how the NAT behaves is known soon after the address, from the very port', async (t) => {
+  const service = await StunService.listen({
+    host: '127.0.0.2',
+    port: await freePort(t),
+    alternate: { host: '127.0.0.3', port: await freePort(t) },
+    tcp: false,
+  })
+  t.after(() => service.close())
+  const endpoint = await UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })
+  t.after(() => endpoint.close())
+  const stun = new StunTraversal([`stun:${formatAddress(service.udpAddresses[0]!)}`], silentLogger)
+  await stun.start(endpoint, new AbortController().signal, () => undefined)
+  assert.ok(stun.publicAddress.known)
+  while (stun.nat.ports === undefined) await new Promise((resolve) => setTimeout(resolve, 10))
+  assert.deepEqual(stun.nat, {
+    mapping: 'endpoint-independent',
+    filtering: 'endpoint-independent',
+    ports: 'preserving',
+  })
+  await stun.stop()
+  assert.deepEqual(stun.nat, {})
+})
+
+async function freePort(t: TestContext): Promise<number> {
+  const endpoint = await UdpEndpoint.bind({ host: '127.0.0.2', port: 0 })
+  t.after(() => endpoint.close())
+  const { port } = endpoint.address
+  await endpoint.close()
+  return port
+}
