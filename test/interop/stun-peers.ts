@@ -82,8 +82,11 @@ export function stop(child: ChildProcess): Promise<void> {
   })
 }
 
-/** A self-signed certificate for `localhost`, in PEM. */
-export async function certificate(name = 'localhost'): Promise<{ cert: string; key: string }> {
+/** A self-signed certificate for `localhost`, or for another name or IP address, in PEM. */
+export async function certificate(
+  name = 'localhost',
+  type: 'dns' | 'ip' = 'dns',
+): Promise<{ cert: string; key: string }> {
   x509.cryptoProvider.set(webcrypto)
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
@@ -93,7 +96,7 @@ export async function certificate(name = 'localhost'): Promise<{ cert: string; k
     signingAlgorithm: algorithm,
     notBefore: new Date(Date.now() - 86_400_000),
     notAfter: new Date(Date.now() + 86_400_000),
-    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: name }])],
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type, value: name }])],
   })
   const pkcs8 = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64')
   const lines = pkcs8.match(/.{1,64}/g) ?? []
