@@ -66,11 +66,11 @@ export class ExtraSockets {
     const forwarder = new Forwarder((path, bytes) => {
       this.#main.deliver(path, bytes)
     })
-    const { wake } = endpoint.attach(forwarder, () => undefined)
+    const attachment = endpoint.attach(forwarder, () => undefined)
     const carrier: Carrier = {
       kind: 'socket',
       send: (_now, transmit) => {
-        if (forwarder.send(transmit)) wake()
+        if (forwarder.send(transmit)) attachment.wake()
       },
     }
     forwarder.carrier = carrier

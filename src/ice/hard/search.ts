@@ -18,6 +18,8 @@ export class Search {
   readonly #host: SearchHost
   /** Bounded by the sockets of the plan times its rounds. */
   readonly #sockets = new Set<Carrier>()
+  /** The same, to take turns. */
+  #inTurn: Carrier[] = []
   /** What is to be sent next; bounded by sockets × targets × 2. */
   #queue: { via: Carrier | undefined; to: SocketAddress; ttl: number | undefined; at: Micros }[] = []
   #order: PortOrder | undefined
@@ -64,6 +66,7 @@ export class Search {
   addSocket(now: Micros, via: Carrier): boolean {
     if (!this.active || this.#sockets.size >= this.#plan.sockets * this.#plan.rounds) return false
     this.#sockets.add(via)
+    this.#inTurn.push(via)
     this.#aim(now, via)
     return true
   }
@@ -77,6 +80,7 @@ export class Search {
 
   /** It is closed, or about to be. @returns whether it was the search's. */
   forget(via: Carrier): boolean {
+    this.#inTurn = this.#inTurn.filter((one) => one !== via)
     return this.#sockets.delete(via)
   }
 
@@ -88,7 +92,8 @@ export class Search {
       this.#sendOne(now)
       this.#nextAt = Math.max(this.#nextAt + gap, now - MAX_BURST * gap)
     }
-    if (!this.#hasWork() && now >= this.#roundAt) this.#nextRound(now)
+    if (this.#hasWork()) this.#roundAt = Math.max(this.#roundAt, now + LAST_ANSWERS)
+    else if (now >= this.#roundAt) this.#nextRound(now)
   }
 
   #begin(): void {
@@ -113,20 +118,23 @@ export class Search {
   }
 
   #sendOne(now: Micros): void {
-    const { targets, ttl } = this.#plan
     const queued = this.#queue.shift()
-    this.#sent++
     if (queued !== undefined) {
+      this.#sent++
       this.#host.probe(now, queued.via, queued.to, queued.ttl)
       return
     }
+    const { targets, ttl, method } = this.#plan
+    if (isList(targets)) return
     const port = this.#order?.()
-    if (port === undefined || isList(targets)) {
-      this.#order = isList(targets) || this.#plan.method === 'probe' ? undefined : targets.order(this.#round)
+    if (port === undefined) {
+      // From the start; but every socket has another target this time.
+      this.#order = method === 'probe' ? undefined : targets.order(this.#round)
+      this.#turn++
       return
     }
-    const sockets = [...this.#sockets]
-    const via = sockets[this.#turn++ % Math.max(1, sockets.length)]
+    this.#sent++
+    const via = this.#inTurn[this.#turn++ % Math.max(1, this.#inTurn.length)]
     this.#host.probe(now, via, { address: targets.address, port }, ttl)
   }
 
@@ -157,6 +165,8 @@ export class Search {
   }
 }
 
+/** How long answers to the last datagrams are waited for. */
+const LAST_ANSWERS = SECOND
 /** Datagrams at once after a late timer. */
 const MAX_BURST = 16
 
