@@ -24,7 +24,7 @@ export class UdpLink implements RelayLink {
     },
   ) {
     const { auth, request, onEvent, onData } = options
-    const client = new TurnClient({
+    const client: TurnClient = new TurnClient({
       rng: systemRng,
       server: endpoint.path(server),
       request,
