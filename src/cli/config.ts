@@ -20,7 +20,9 @@ export interface SharedService {
 }
 
 /** What the flags of a command say: the same fields as in the file. */
-export type Flags = Partial<Pick<Config, 'host' | 'port' | 'logLevel'>> & { readonly config?: string }
+export type Flags = Partial<Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping'>> & {
+  readonly config?: string
+}
 
 /** Settings that the environment can give, and the field each is. */
 const variables = {
@@ -28,6 +30,7 @@ const variables = {
   NATWORK_PORT: 'port',
   NATWORK_LOG_LEVEL: 'logLevel',
   NATWORK_UDP_DRIVER: 'udpDriver',
+  NATWORK_PORT_MAPPING: 'portMapping',
 } as const
 
 /**
@@ -45,11 +48,11 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
     values[field] = check(
       schema.shape[field],
       fields,
-      field === 'port' ? numberIn(text) : text,
+      field in readers ? readers[field as keyof typeof readers](text) : text,
       () => variable,
     )
   }
-  for (const field of ['host', 'port', 'logLevel'] as const) {
+  for (const field of ['host', 'port', 'logLevel', 'portMapping'] as const) {
     if (flags[field] === undefined) continue
     values[field] = check(schema.shape[field], fields, flags[field], () => `--${kebab(field)}`)
   }
@@ -118,6 +121,8 @@ const schema = z.strictObject({
   udpDriver: z.enum(['auto', 'native', 'dgram'], 'write one of auto, native, dgram').default('auto'),
   /** STUN servers that tell this node its public address. */
   stun: z.array(stunSchema).default([]),
+  /** Asks the router to let others in to the node's port. */
+  portMapping: z.boolean('write true or false').default(true),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
   /** Names for other nodes, and where to find them when nothing else tells. */
   peers: z
@@ -205,5 +210,10 @@ function configError(where: string, what: string): UsageError {
 }
 
 const numberIn = (text: string): unknown => (/^\d+$/.test(text) ? Number(text) : text)
+
+const booleanIn = (text: string): unknown => (text === 'true' ? true : text === 'false' ? false : text)
+
+/** Of what is no text in the file. */
+const readers = { port: numberIn, portMapping: booleanIn }
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)

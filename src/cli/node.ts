@@ -108,6 +108,7 @@ export class LocalNode {
         host: config.host,
         port: config.port,
         stun: config.stun,
+        portMapping: config.portMapping,
         services: services.values(),
         tickets: directory.tickets,
       })

@@ -47,10 +47,12 @@ export interface Settings {
 export function readSettings(shell: Shell, command: Command): Settings {
   const folders = findFolders(shell.env)
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
+  const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
     ...(logLevel !== undefined && { logLevel: logLevel as Config['logLevel'] }),
+    ...(portMap === false && { portMapping: false }),
     ...(file !== undefined && { config: file }),
   }
   const config = loadConfig(folders, shell.env, flags)

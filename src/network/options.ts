@@ -22,6 +22,11 @@ export interface NetworkOptions {
    */
   readonly stun?: readonly string[]
   /**
+   * Asks the router to let others in to this node's port, by PCP, NAT-PMP or UPnP-IGD, and takes it back at the end.
+   * Others can then come without a hole being punched. False by default; `natwork up` does it.
+   */
+  readonly portMapping?: boolean
+  /**
    * Helpers, as `ID@HOST:PORT`: nodes that others can reach, and through which this one hears of those who want to connect.
    * They answer STUN too. This node hangs on up to 3 of them, and of those in the directory that say they help.
    */

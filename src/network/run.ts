@@ -1,5 +1,6 @@
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import type { PortMapping } from '../portmap/index.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
@@ -15,6 +16,7 @@ import type { NodeId } from './node-id.ts'
 import { localCandidates, natHints } from './links/gather.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
+import { MappedPort } from './port-mapping.ts'
 import { Publisher } from './publisher.ts'
 import { Rendezvous } from './rendezvous.ts'
 import type { Services } from './services.ts'
@@ -88,7 +90,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       helpers: configured,
       help: options.help,
       record: () => publisher.record,
-      candidates: () => localCandidates(traversal.publicAddress, utp.address),
+      candidates: () => localCandidates(traversal.publicAddress, utp.address, mapped.mappings),
       hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
       onHelpers: () => {
         publisher.refresh()
@@ -97,7 +99,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     })
     const acceptor = new Acceptor(session, meeting, meeting.helps)
     const addresses = (): SocketAddress[] =>
-      withPublic(traversal.publicAddress, reachableAddresses(utp.address))
+      withPublic(traversal.publicAddress, mapped.mappings, reachableAddresses(utp.address))
     const publisher: Publisher = new Publisher(session, meeting.pool, last.sequence, () => ({
       addresses: addresses(),
       helpers: meeting.helpers.references,
@@ -106,19 +108,29 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const traversal =
       options.traversal ?? new StunTraversal([...(options.stun ?? []), ...configured.map(stunUri)], logger)
 
+    const mapped = new MappedPort(options.portMapping === true, logger)
+
     toClose.push(() => utp.stop())
     await utp.start({ signal })
     signal.throwIfAborted()
 
     meeting.attach(utp.endpoint)
-    toClose.push(() => traversal.stop())
-    const onChange = (): void => {
-      // Peers that wait for nothing would go on sending to the old address.
-      utp.announce()
+    toClose.push(
+      () => traversal.stop(),
+      () => mapped.stop(),
+    )
+    const tellAll = (): void => {
       if (!publisher.started) return
       publisher.refresh()
       meeting.links.networkChanged()
-      emit('publicAddress', traversal.publicAddress)
+    }
+    await mapped.start(utp.address, signal, tellAll)
+    const onChange = (): void => {
+      // Peers that wait for nothing would go on sending to the old address.
+      utp.announce()
+      mapped.observe(traversal.publicAddress)
+      tellAll()
+      if (publisher.started) emit('publicAddress', traversal.publicAddress)
     }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
 
@@ -146,10 +158,16 @@ export async function openRun(given: RunOptions): Promise<Run> {
   }
 }
 
-/** The public address is where most others can come: it is the first of all. */
-function withPublic(seen: PublicAddress, own: SocketAddress[]): SocketAddress[] {
-  if (!seen.known) return own
-  return [seen.address, ...own.filter((one) => !sameAddress(one, seen.address))].slice(0, maxAddresses)
+/** A port that a router holds open is where everybody can come, then the public address where most can. */
+function withPublic(
+  seen: PublicAddress,
+  mapped: readonly PortMapping[],
+  own: SocketAddress[],
+): SocketAddress[] {
+  const best = [...mapped.map(({ external }) => external), ...(seen.known ? [seen.address] : []), ...own]
+  return best
+    .filter((one, i) => best.findIndex((other) => sameAddress(one, other)) === i)
+    .slice(0, maxAddresses)
 }
 
 /** Every node answers Binding requests on its port. */

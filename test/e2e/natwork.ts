@@ -34,6 +34,8 @@ export class Home {
       XDG_CONFIG_HOME: folder('config'),
       XDG_STATE_HOME: folder('state'),
       XDG_RUNTIME_DIR: folder('run'),
+      // The router of whoever runs the tests is not theirs to change.
+      NATWORK_PORT_MAPPING: 'false',
       ...extra,
     }
     t.after(() => rmSync(this.path, { recursive: true, force: true }))

@@ -1,6 +1,7 @@
 // 20 s. The real miniupnpd on real nft routers: a port is mapped by each of the three protocols, strangers come in, the
 // router's rules show it, a reboot is survived, and nothing is left after the end.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
@@ -9,7 +10,8 @@ import type { GatewayReport, MappingProtocol, NoMapping, PortMapping } from '../
 import { labUnavailable } from './available.ts'
 
 const skip = await labUnavailable()
-const portmap = JSON.stringify(new URL('../../src/portmap/index.ts', import.meta.url).href)
+const source = (path: string): string => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href)
+const portmap = source('portmap/index.ts')
 const asModule = ['--import', 'tsx', '--input-type=module', '-e']
 const PORT = 4321
 
@@ -101,6 +103,51 @@ test(
   },
 )
 
+test(
+  'a node behind a router that maps ports is dialled by its own record',
+  { skip, timeout: 120_000 },
+  async () => {
+    await using lab = await Lab.create({ sites: { a: 'upnp' } })
+    const modules = `
+    import { createContext, memoryDirectory } from ${source('directory/index.ts')}
+    import { Network } from ${source('network/index.ts')}
+    const directory = memoryDirectory()
+    const logger = { debug() {}, warn() {}, error() {}, info: (text) => console.error(text) }
+    const context = { ...createContext({ directory }), logger }`
+    // No STUN server and no helper: nothing but the router tells it where it can be reached.
+    const node = lab.exec(
+      'a1',
+      process.execPath,
+      [
+        ...asModule,
+        `${modules}
+      const network = new Network(context, { portMapping: true })
+      await network.start()
+      while (network.address().address !== '${lab.address('a-home')}') await new Promise((go) => setTimeout(go, 50))
+      console.log(JSON.stringify(network.self))
+      process.once('SIGTERM', () => network.stop())`,
+      ],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    )
+    const [record] = (await once(createInterface({ input: node.stdout! }), 'line')) as [string]
+    const { code, stderr } = await lab.run('helper', process.execPath, [
+      ...asModule,
+      `${modules}
+    const network = new Network(context, { port: 0 })
+    await network.start()
+    const self = ${record}
+    await directory.put(self)
+    await network.ping(self.id)
+    await network.stop()`,
+    ])
+    assert.equal(code, 0, stderr)
+    assert.match(await rules(lab, 'a-home'), /dnat ip to/)
+    node.kill('SIGTERM')
+    await once(node, 'exit')
+    assert.doesNotMatch(await rules(lab, 'a-home'), /dnat ip to/)
+  },
+)
+
 /** A program on a host of the lab that maps its port and tells what happens. */
 class Client {
   readonly #lab: Lab
@@ -116,7 +163,8 @@ class Client {
         ...asModule,
         `
         import { createSocket } from 'node:dgram'
-        import { createInterface } from 'node:readline'
+        import { once } from 'node:events'
+import { createInterface } from 'node:readline'
         import { PortMapper } from ${portmap}
         const tell = (event, value) => console.log(JSON.stringify({ event, value }))
         for (const type of ['udp4', 'udp6']) {

@@ -25,6 +25,7 @@ export function registerUp(program: Command, shell: Shell): Command {
       '--expose <name=host:port...>',
       'share these for as long as the node runs, and print a ticket for each',
     )
+    .option('--no-port-map', 'do not ask the router to let others in to the port')
     .option('--demo', 'share a small page when nothing else is shared')
     .addHelpText(
       'after',

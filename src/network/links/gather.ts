@@ -1,9 +1,14 @@
 import { familyOf, sameAddress, type SocketAddress } from '../../core/address.ts'
 import { hostCandidates, type LocalCandidate, type NatHints } from '../../ice/index.ts'
+import type { PortMapping } from '../../portmap/index.ts'
 import type { PublicAddress } from '../../stun/index.ts'
 
-/** What this node can offer at once: the addresses of its port, and what the world sees of them. */
-export function localCandidates(seen: PublicAddress, bound: SocketAddress): LocalCandidate[] {
+/** What this node can offer at once: the addresses of its port, what routers map there, and what the world sees. */
+export function localCandidates(
+  seen: PublicAddress,
+  bound: SocketAddress,
+  mappings: readonly PortMapping[],
+): LocalCandidate[] {
   const hosts = hostCandidates(bound)
   const own = hosts.map(({ address }) => address)
   const outside = seen.known ? [seen.address] : seen.seen.slice(0, 1)
@@ -13,7 +18,10 @@ export function localCandidates(seen: PublicAddress, bound: SocketAddress): Loca
       const base = own.find((one) => familyOf(one.address) === familyOf(address.address))
       return { type: 'srflx', address, ...(base && { base }) }
     })
-  return [...hosts, ...reflexive]
+  const mapped = mappings
+    .filter(({ external }) => !own.some((one) => sameAddress(one, external)))
+    .map(({ external, internal }): LocalCandidate => ({ type: 'mapped', address: external, base: internal }))
+  return [...hosts, ...mapped, ...reflexive]
 }
 
 /** What is known of the NAT in front of this node, for the peer's hole punching. */

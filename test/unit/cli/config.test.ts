@@ -37,6 +37,8 @@ test('without a file the defaults hold', () => {
     host: '0.0.0.0',
     port: 1315,
     logLevel: 'warn',
+    udpDriver: 'auto',
+    portMapping: true,
     services: {},
     peers: {},
     stun: [],
@@ -48,6 +50,9 @@ test('flags win over the environment, that over the file', () => {
   assert.equal(load(yaml).port, 1000)
   assert.equal(load(yaml, { NATWORK_PORT: '2000' }).port, 2000)
   assert.equal(load(yaml, { NATWORK_PORT: '2000' }, { port: 3000 }).port, 3000)
+  assert.equal(load(yaml, { NATWORK_PORT_MAPPING: 'false' }).portMapping, false)
+  assert.equal(load('portMapping: false').portMapping, false)
+  assert.throws(() => load(yaml, { NATWORK_PORT_MAPPING: 'no' }), /NATWORK_PORT_MAPPING: write true or false/)
   assert.equal(load(yaml, { NATWORK_PORT: '' }).port, 1000)
   assert.equal(load(yaml, { NATWORK_HOST: '::' }).host, '::')
   assert.equal(load(yaml, { NATWORK_LOG_LEVEL: 'error' }).logLevel, 'error')
