@@ -11,6 +11,9 @@ import { formatAddress } from '../../../src/core/address.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { StunService } from '../../../src/stun/index.ts'
 
+/** The router of whoever runs the tests is not asked. */
+const quiet = { NATWORK_PORT_MAPPING: 'false' }
+
 async function netcheck(
   t: TestContext,
   ...args: string[]
@@ -19,7 +22,7 @@ async function netcheck(
   t.after(() => rmSync(home, { recursive: true, force: true }))
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]
   const streams = { stdin: new PassThrough(), stdout, stderr }
-  const env = { HOME: home, XDG_CONFIG_HOME: home, XDG_STATE_HOME: home, XDG_RUNTIME_DIR: home }
+  const env = { HOME: home, XDG_CONFIG_HOME: home, XDG_STATE_HOME: home, XDG_RUNTIME_DIR: home, ...quiet }
   const ignore = (): void => undefined
   const process = { env, ...streams, on: ignore, off: ignore, exit: ignore } as unknown as Process
   const code = await run(['netcheck', ...args], process)
