@@ -5,12 +5,13 @@ import { createController } from './congestion/index.ts'
 import type { Waiting } from './deadlines.ts'
 import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
 import type { UtpEvent } from './events.ts'
+import { Liveness } from './liveness.ts'
 import type { ConnectionSettings } from './options.ts'
 import {
   CAPABILITIES_SIZE,
   EXTENSION_BITS,
-  EXTENSION_SELECTIVE_ACK,
   HEADER_SIZE,
+  ST_DATA,
   ST_RESET,
   ST_STATE,
   ST_SYN,
@@ -19,8 +20,9 @@ import {
   writeHeader,
   type Packet,
 } from './packet.ts'
-import { PathMtu } from './path-mtu.ts'
-import { Receiver, REORDER_LIMIT, type ReceiveBudget } from './receiver.ts'
+import { largestDatagram, PathMtu } from './path-mtu.ts'
+import type { ReceiveBudget } from './receive-window.ts'
+import { Receiver, REORDER_LIMIT } from './receiver.ts'
 import { RttEstimator } from './rtt.ts'
 import { Sender } from './sender.ts'
 import { sequenceDistance } from './sequence.ts'
@@ -49,20 +51,12 @@ const MAX_SYN_DOUBLINGS = 3
 const ACK_DELAY: Micros = 10 * MILLISECOND
 /** So many confirmations of a handshake that nobody answers; data or keep-alives do it later. */
 const MAX_CONFIRMATIONS = 5
-/** A peer silent for so long, and for so many timeouts in a row, is gone (libutp: 5 timeouts, 31 s). */
-const GIVE_UP_AFTER: Micros = 30 * SECOND
-const GIVE_UP_TIMEOUTS = 6
-/** A path is not given up for another one sooner, whoever seems to speak there. */
-const SILENT_AFTER: Micros = SECOND
 /** Timeouts in a row after which something is wrong with the way, ours or the peer's. */
 const STALLED_TIMEOUTS = 2
 /** How long a closed connection acknowledges the peer's last FIN again: a few of its timeouts. */
 const LINGER: Micros = 4 * SECOND
 /** How far a RESET's ack may lie behind: it answers a packet that was under way. */
 const RESET_SLACK = 64
-/** A fit for a 1,500-byte MTU without the IP and UDP headers. */
-const DATAGRAM_IPV4 = 1_472
-const DATAGRAM_IPV6 = 1_452
 
 /**
  * Where a connection is. The two directions end on their own while it is `open`: see the state table in index.ts.
@@ -144,8 +138,9 @@ export class UtpConnection implements Waiting {
   /** A datagram came by the current path: RESETs from there are believed. */
   #pathHeard: boolean
   #replyDifference = 0
-  #lastHeard: Micros
-  #lastSent: Micros
+  readonly #liveness: Liveness
+  /** The peer should be asked whether it is there. */
+  #askDue = false
   readonly #synSequence: number
   #synSentAt: Micros = -1
   #synTimes = 0
@@ -172,11 +167,9 @@ export class UtpConnection implements Waiting {
     this.sendId = start.sendId
     this.#state = connecting ? 'connecting' : 'open'
     this.#pathHeard = true
-    this.#lastHeard = this.#lastSent = now
+    this.#liveness = new Liveness(now, this.#timers, settings.idleTimeout, settings.keepAliveInterval)
     this.#synSequence = start.sequence
-    const cap =
-      settings.maxDatagramSize ?? (start.path.remote.address.includes(':') ? DATAGRAM_IPV6 : DATAGRAM_IPV4)
-    const mtu = new PathMtu(cap)
+    const mtu = new PathMtu(settings.maxDatagramSize ?? largestDatagram(start.path))
     this.#sender = new Sender(
       connecting ? (start.sequence + 1) & 0xffff : start.sequence,
       start.sendId,
@@ -193,7 +186,7 @@ export class UtpConnection implements Waiting {
       this.#synDue = true
       this.#timers.set(T_CONNECT, now + settings.connectTimeout)
     } else {
-      this.#open(now)
+      this.#liveness.start(now)
       // The initiator repeats the last step of the handshake until it hears from us.
       this.#receiver.ackNow = true
     }
@@ -309,7 +302,7 @@ export class UtpConnection implements Waiting {
       this.#synTimes = 0
       this.#synDue = true
     } else if (this.#state === 'open') {
-      this.#sender.pathChanged(now)
+      this.#sender.pathChanged(now, this.#settings.maxDatagramSize ?? largestDatagram(path))
       // The peer should hear of the new path even when there is nothing to say.
       this.#receiver.ackNow = true
     }
@@ -332,7 +325,7 @@ export class UtpConnection implements Waiting {
 
   /** @internal Nothing has come for as long as no two packets of a live peer are apart while it has something to say. */
   isSilent(now: Micros): boolean {
-    return now - this.#lastHeard >= SILENT_AFTER
+    return this.#liveness.isSilent(now)
   }
 
   /** @internal A packet for this connection, other than a RESET. */
@@ -352,7 +345,7 @@ export class UtpConnection implements Waiting {
     if (!sender.isPlausible(packet.ack)) return
     const distance = sequenceDistance(packet.sequence, receiver.ack)
     if (distance > REORDER_LIMIT || distance < -REORDER_LIMIT) return
-    this.#lastHeard = now
+    this.#liveness.heard(now)
     if (!this.#pathHeard && samePath(path, this.#path)) this.#pathHeard = true
     // BEP 29 "timestamp_difference_microseconds": 0 stands for "not measured".
     this.#replyDifference = packet.timestamp === 0 ? 0 : (now - packet.timestamp) >>> 0
@@ -364,7 +357,7 @@ export class UtpConnection implements Waiting {
     }
     sender.handleAck(now, packet, bytes, packet.type === ST_STATE, this.#replyDifference)
     if (packet.type !== ST_STATE) this.#receive(now, packet, bytes)
-    if (this.#writeBlocked && sender.free * 2 >= this.#settings.sendBuffer) {
+    if (this.#writeBlocked && sender.free * 2 >= sender.limit) {
       this.#writeBlocked = false
       if (!sender.ending) this.#host.emit({ type: 'writable', connection: this })
     }
@@ -408,6 +401,7 @@ export class UtpConnection implements Waiting {
     if (this.#state === 'open') {
       const data = this.#sender.poll(now)
       if (data !== undefined) return this.#transmit(now, data)
+      if (this.#askDue) return this.#transmit(now, this.#question())
     }
     if (receiver.ackDue) return this.#transmit(now, this.#statePacket())
     if (receiver.unacknowledged > 0 && !this.#timers.isSet(T_ACK)) this.#timers.set(T_ACK, now + ACK_DELAY)
@@ -436,8 +430,15 @@ export class UtpConnection implements Waiting {
     // Pacing needs no more than the poll that follows.
     timers.expire(T_PACING, now)
     if (timers.expire(T_RETRANSMIT, now) && this.#retransmissionTimeout(now)) return
-    if (timers.expire(T_IDLE, now) && this.#idleTimeout(now)) return
-    if (timers.expire(T_KEEP_ALIVE, now)) this.#keepAlive(now)
+    if (timers.expire(T_IDLE, now)) {
+      const peer = this.#liveness.idle(now)
+      if (peer === 'gone') {
+        this.#fail('ERR_NATWORK_UTP_TIMEOUT')
+        return
+      }
+      this.#askDue = peer === 'ask'
+    }
+    if (timers.expire(T_KEEP_ALIVE, now) && this.#liveness.keepAlive(now)) this.#receiver.ackNow = true
     this.#host.touch(this)
   }
 
@@ -466,23 +467,17 @@ export class UtpConnection implements Waiting {
     this.#receiver.ack = (packet.sequence - 1) & 0xffff
     if (this.#synTimes === 1) this.#rtt.sample(now - this.#synSentAt)
     sender.allowPackets(packet.reorderLimit)
-    this.#open(now)
+    this.#liveness.start(now)
     this.#confirmations = 0
     // The acceptor keeps no connection until it sees our acknowledgement; the application may have nothing to say yet.
     this.#receiver.ackNow = true
     this.#host.emit({ type: 'connected', connection: this })
   }
 
-  #open(now: Micros): void {
-    if (this.#settings.idleTimeout !== Infinity) this.#timers.set(T_IDLE, now + this.#settings.idleTimeout)
-    if (this.#settings.keepAliveInterval !== Infinity) {
-      this.#timers.set(T_KEEP_ALIVE, now + this.#settings.keepAliveInterval)
-    }
-  }
-
   #receive(now: Micros, packet: Packet, bytes: Uint8Array): void {
     const receiver = this.#receiver
     const before = receiver.readable
+    receiver.tune(now, this.#rtt.smoothed, bytes.length - packet.payloadAt)
     if (!receiver.handle(packet, bytes)) return
     const got = receiver.readable - before
     this.#bytesReceived += got
@@ -532,7 +527,7 @@ export class UtpConnection implements Waiting {
   #retransmissionTimeout(now: Micros): boolean {
     const sender = this.#sender
     this.#timeouts++
-    if (sender.timeouts >= GIVE_UP_TIMEOUTS && now - this.#lastHeard >= GIVE_UP_AFTER) {
+    if (this.#liveness.isGone(now, sender.timeouts)) {
       if (this.#receiver.finished && this.#endedTold && sender.allDataAcknowledged) {
         // Only the FIN is unanswered, and the peer had ended before: it is gone, in order.
         sender.finished = true
@@ -545,26 +540,6 @@ export class UtpConnection implements Waiting {
     sender.retransmissionTimeout(now)
     if (sender.timeouts === STALLED_TIMEOUTS) this.#host.emit({ type: 'stalled', connection: this })
     return false
-  }
-
-  #idleTimeout(now: Micros): boolean {
-    const at = this.#lastHeard + this.#settings.idleTimeout
-    if (at > now) {
-      this.#timers.set(T_IDLE, at)
-      return false
-    }
-    this.#fail('ERR_NATWORK_UTP_TIMEOUT')
-    return true
-  }
-
-  #keepAlive(now: Micros): void {
-    const at = this.#lastSent + this.#settings.keepAliveInterval
-    if (at > now) {
-      this.#timers.set(T_KEEP_ALIVE, at)
-    } else {
-      this.#receiver.ackNow = true
-      this.#timers.set(T_KEEP_ALIVE, now + this.#settings.keepAliveInterval)
-    }
   }
 
   #pollSyn(now: Micros): Transmit | undefined {
@@ -582,15 +557,18 @@ export class UtpConnection implements Waiting {
   }
 
   #statePacket(): Uint8Array {
-    const receiver = this.#receiver
-    const sack = receiver.sackLength()
-    const data = this.#host.slab.cut(HEADER_SIZE + (sack > 0 ? 2 + sack : 0))
-    writeHeader(data, ST_STATE, sack > 0 ? EXTENSION_SELECTIVE_ACK : 0, this.sendId, this.#sender.ring.next)
-    if (sack > 0) {
-      data[HEADER_SIZE] = 0
-      data[HEADER_SIZE + 1] = sack
-      receiver.writeSack(data, HEADER_SIZE + 2, sack)
-    }
+    const sender = this.#sender
+    return this.#receiver.ackPacket(this.#host.slab, this.sendId, sender.ring.next, sender.peerIsCapable)
+  }
+
+  /**
+   * Every peer acknowledges data that it has already (as with TCP's keep-alive, RFC 9293 §3.8.4): the packet before the
+   * oldest unacknowledged one, without its bytes.
+   */
+  #question(): Uint8Array {
+    this.#askDue = false
+    const data = this.#host.slab.cut(HEADER_SIZE)
+    writeHeader(data, ST_DATA, 0, this.sendId, (this.#sender.ring.first - 1) & 0xffff)
     return data
   }
 
@@ -608,7 +586,7 @@ export class UtpConnection implements Waiting {
     stamp(data, now, this.#replyDifference, window, receiver.ack)
     receiver.acknowledged(window)
     this.#timers.clear(T_ACK)
-    this.#lastSent = now
+    this.#liveness.sent(now)
     this.#packetsSent++
     if (this.#confirmations >= 0) this.#confirm(now)
     return { path: this.#path, data }

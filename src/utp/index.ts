@@ -29,16 +29,18 @@
  * |            | our FIN acknowledged, and `ended`           | lingering  | closed                                 |
  * |            | RESET, only our FIN missing, after `ended`  | lingering  | closed                                 |
  * |            | RESET that answers a packet of ours         | closed     | closed, ERR_NATWORK_UTP_RESET          |
- * |            | silence: `idleTimeout`, or 30 s and 6 RTOs  | closed     | closed, ERR_NATWORK_UTP_TIMEOUT        |
+ * |            | silence: `idleTimeout`, or 15 s and 5 RTOs  | closed     | closed, ERR_NATWORK_UTP_TIMEOUT        |
  * |            | `reset`: RESET is sent                      | closed     | closed                                 |
  * | lingering  | the peer repeats its FIN: acknowledged      | lingering  |                                        |
  * |            | a few seconds pass                          | closed     |                                        |
  *
  * Where files are: packet.ts the wire format; machine.ts who a datagram is for; connection.ts one connection; sender.ts,
  * send-ring.ts, loss.ts, rtt.ts, pacer.ts, path-mtu.ts its sending half; receiver.ts, reorder-buffer.ts, receive-buffer.ts
- * its receiving half; congestion/ how much may be in flight; timers.ts all it ever waits for.
+ * its receiving half, receive-window.ts how much the peer may send; congestion/ how much may be in flight; liveness.ts
+ * whether the peer is there; timers.ts all it ever waits for.
  *
- * What is not done, and why: packets are never split or merged once sent (BEP 29: "uTP cannot repackage"); no delayed
+ * What is not done, and why: packets are never merged once sent, and split only towards natwork, when the path has become
+ * too narrow for them (fragments.ts; BEP 29: "uTP cannot repackage"); no delayed
  * small packets (Nagle), the application's writes of one turn go together anyway; no duplicate-SACK or F-RTO to undo a
  * false loss (the wire has no way to tell), the reordering window widens instead.
  */

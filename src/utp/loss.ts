@@ -1,5 +1,5 @@
 import type { Micros } from '../core/machine.ts'
-import { sackBit, sackSequence, type Packet } from './packet.ts'
+import { NEAR_DISTANCE, type Packet } from './packet.ts'
 import type { RttEstimator } from './rtt.ts'
 import { IN_FLIGHT, LOST, SACKED, type SendRing } from './send-ring.ts'
 import { SEQUENCE_MASK, sequenceDistance } from './sequence.ts'
@@ -25,7 +25,7 @@ export class LossDetector {
   rttSample: Micros = 0
   /** Payload bytes found lost so far. */
   lostBytes = 0
-  /** The peer's masks are as long as needed, so that no bit means not received. */
+  /** The peer tells of every packet, so that no bit means not received. */
   fullMasks = false
   readonly #ring: SendRing
   readonly #rtt: RttEstimator
@@ -106,29 +106,39 @@ export class LossDetector {
     this.rttSample = 0
   }
 
-  selectiveAck(now: Micros, packet: Packet, bytes: Uint8Array): void {
-    const ring = this.#ring
+  selectiveAcks(now: Micros, packet: Packet, bytes: Uint8Array): void {
     this.#sackSeen = true
-    const bits = packet.sackLength * 8
-    const beyond = sequenceDistance(ring.next, sackSequence(packet.ack, 0))
-    const end = Math.min(bits, beyond)
-    for (let i = 0; i < end; i++) {
-      // Most of a mask is all zeros or known: look at whole bytes where nothing is set.
-      if ((i & 7) === 0 && bytes[packet.sackAt + (i >> 3)] === 0) {
-        i += 7
-        continue
-      }
-      if (!sackBit(bytes, packet.sackAt, i)) continue
-      const sequence = sackSequence(packet.ack, i)
-      // `first` itself cannot be selectively acknowledged: the mask begins after a packet that is missing.
-      if (sequenceDistance(sequence, ring.first) <= 0 || ring.state(sequence) === SACKED) continue
-      this.delivered(now, sequence)
-      ring.markSacked(sequence)
+    const { ack, sackLength } = packet
+    this.#mask(now, ack, NEAR_DISTANCE, packet.sackAt, sackLength, bytes)
+    for (let i = 0; i < packet.farMasks; i++) {
+      const at = packet.farAt[i] as number
+      this.#mask(now, ack, packet.farDistance[i] as number, at, packet.farLength[i] as number, bytes)
     }
-    if (this.fullMasks && packet.sackLength < 252) return
-    const spoken = packet.sackLength === 4 ? LIBUTP_MASK_BITS : bits
-    const horizon = sackSequence(packet.ack, spoken - 1)
+    if (this.fullMasks) return
+    const spoken = sackLength === 4 ? LIBUTP_MASK_BITS : sackLength * 8
+    const horizon = (ack + NEAR_DISTANCE + spoken - 1) & SEQUENCE_MASK
     if (sequenceDistance(horizon, this.#horizon) < 0) this.#horizon = horizon
+  }
+
+  /** A mask of `length` bytes whose first bit lies `distance` beyond the ack. */
+  #mask(now: Micros, ack: number, distance: number, at: number, length: number, bytes: Uint8Array): void {
+    const ring = this.#ring
+    const start = (ack + distance) & SEQUENCE_MASK
+    const end = Math.min(length * 8, sequenceDistance(ring.next, start))
+    // `first` itself cannot be selectively acknowledged: a mask begins after a packet that is missing.
+    const skip = sequenceDistance((ring.first + 1) & SEQUENCE_MASK, start)
+    for (let i = skip > 0 ? skip & ~7 : 0; i < end; i += 8) {
+      let fresh = bytes[at + (i >> 3)] as number
+      if (fresh === 0) continue
+      if (end - i < 8) fresh &= (1 << (end - i)) - 1
+      if (skip > i) fresh &= -1 << (skip - i)
+      fresh &= ~ring.sackedBits((start + i) & SEQUENCE_MASK)
+      for (; fresh !== 0; fresh &= fresh - 1) {
+        const sequence = (start + i + 31 - Math.clz32(fresh & -fresh)) & SEQUENCE_MASK
+        this.delivered(now, sequence)
+        ring.markSacked(sequence)
+      }
+    }
   }
 
   /** BEP 29 "packet loss": for peers that tell nothing but the ack. */

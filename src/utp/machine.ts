@@ -35,7 +35,8 @@ import {
   writeHeader,
 } from './packet.ts'
 import { PathTable } from './path-table.ts'
-import { REORDER_LIMIT, type ReceiveBudget } from './receiver.ts'
+import { FIRST_WINDOW, ReceiveBudget } from './receive-window.ts'
+import { REORDER_LIMIT } from './receiver.ts'
 import { ResetLimiter } from './reset-limiter.ts'
 import { sequenceDistance } from './sequence.ts'
 import { Slab } from './slab.ts'
@@ -100,7 +101,7 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
     this.#halfOpen = new HalfOpenTable(this.#limits.maxHalfOpen)
     this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
-    this.#budget = { used: 0, limit: this.#limits.receiveBudget }
+    this.#budget = new ReceiveBudget(this.#limits.receiveBudget, this.#limits.socketBuffer)
     this.#host = {
       budget: this.#budget,
       slab: this.#slab,
@@ -255,7 +256,8 @@ export class UtpMachine implements Machine<UtpEvent> {
     writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
     if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
     const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
-    stamp(data, now, difference, this.#settings.receiveBuffer, entry.sequence)
+    const window = Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0))
+    stamp(data, now, difference, window, entry.sequence)
     return data
   }
 

@@ -5,16 +5,22 @@ import { utpUsageError } from './errors.ts'
 
 /** How one connection behaves. Sizes are bytes, times microseconds. */
 export interface UtpConnectionOptions {
-  /** Written bytes that wait to be sent or acknowledged, 1,024–1,073,741,824. Default 4 MiB. */
+  /**
+   * Written bytes that wait to be sent or acknowledged, 1,024–1,073,741,824: at most so many, and no more than about
+   * twice what the path holds. Default 64 MiB.
+   */
   readonly sendBuffer?: number
   /**
-   * Received bytes that wait to be read or put in order, 2,048–1,073,741,824: the largest window we advertise.
-   * Default 4 MiB.
+   * Received bytes that wait to be read or put in order, 2,048–1,073,741,824: at most so many, and no more than a few
+   * times what comes and is read within a round trip. The largest window we advertise. Default 32 MiB.
    */
   readonly receiveBuffer?: number
   /** How long a connect may take, 1 ms or more. Default 15 s. */
   readonly connectTimeout?: Micros
-  /** A peer that is silent for so long is gone, 1 s or more; Infinity never gives up. Default 100 s. */
+  /**
+   * A peer that is silent for so long is gone, 1 s or more; Infinity never gives up. Shortly before, it is asked a few
+   * times. Default 45 s. (With data outstanding a peer is given up after 15 to 20 s, whatever this says.)
+   */
   readonly idleTimeout?: Micros
   /**
    * Send something at least so often, 1 s or more, so that NATs on the way keep their mapping (RFC 4787 REQ-5 promises
@@ -22,8 +28,9 @@ export interface UtpConnectionOptions {
    */
   readonly keepAliveInterval?: Micros
   /**
-   * The largest UDP payload to try on the path, 150–65,507. The default is what fits a 1,500-byte MTU: 1,472 over IPv4,
-   * 1,452 over IPv6.
+   * The largest UDP payload to try on the path, 150–65,507. The default is what fits a 1,500-byte MTU (1,472 over IPv4,
+   * 1,452 over IPv6, a little less through a relay), and 65,507 on loopback. Where every link on the way takes jumbo
+   * frames of 9,000 bytes, say 8,972.
    */
   readonly maxDatagramSize?: number
   /**
@@ -46,6 +53,11 @@ export interface UtpLimits {
   readonly maxHalfOpen?: number
   /** Received bytes that wait to be read or put in order, over all connections. Default 256 MiB. */
   readonly receiveBudget?: number
+  /**
+   * Bytes of datagrams that the socket holds for us before it drops them (`SO_RCVBUF`), over all connections: their
+   * windows together are bounded by it. Default unbounded; `UtpServer` takes what the system granted.
+   */
+  readonly socketBuffer?: number
   /** RESETs a second that answer datagrams of unknown connections and refused SYNs. Default 100. */
   readonly maxResetsPerSecond?: number
   /** For incoming connections, and what `connect` is not told otherwise. */
@@ -59,10 +71,10 @@ const MIB = 1_048_576
 const LARGEST_BUFFER = 1_073_741_824
 
 export const DEFAULT_SETTINGS: ConnectionSettings = {
-  sendBuffer: 4 * MIB,
-  receiveBuffer: 4 * MIB,
+  sendBuffer: 64 * MIB,
+  receiveBuffer: 32 * MIB,
   connectTimeout: 15 * SECOND,
-  idleTimeout: 100 * SECOND,
+  idleTimeout: 45 * SECOND,
   keepAliveInterval: 20 * SECOND,
   congestion: 'bbr',
 }
@@ -94,6 +106,7 @@ export interface MachineLimits {
   readonly maxConnections: number
   readonly maxHalfOpen: number
   readonly receiveBudget: number
+  readonly socketBuffer: number
   readonly maxResetsPerSecond: number
 }
 
@@ -104,11 +117,13 @@ export function machineLimits(options: UtpLimits): MachineLimits {
     maxConnections: options.maxConnections ?? 65_536,
     maxHalfOpen: options.maxHalfOpen ?? 4_096,
     receiveBudget: options.receiveBudget ?? 256 * MIB,
+    socketBuffer: options.socketBuffer ?? Infinity,
     maxResetsPerSecond: options.maxResetsPerSecond ?? 100,
   }
   within('maxConnections', limits.maxConnections, 1, Infinity)
   within('maxHalfOpen', limits.maxHalfOpen, 1, 1_000_000)
   within('receiveBudget', limits.receiveBudget, 65_536, Infinity)
+  within('socketBuffer', limits.socketBuffer, 4_096, Infinity)
   within('maxResetsPerSecond', limits.maxResetsPerSecond, 0, 1_000_000)
   return limits
 }

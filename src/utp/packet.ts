@@ -1,5 +1,3 @@
-import { SEQUENCE_MASK } from './sequence.ts'
-
 /** BEP 29 "header format": version 1, 20 bytes, big endian. */
 export const HEADER_SIZE = 20
 
@@ -18,6 +16,16 @@ export const EXTENSION_SELECTIVE_ACK = 1
  */
 export const EXTENSION_BITS = 2
 const EXTENSION_BITS_LENGTH = 8
+/**
+ * What lies beyond the longest selective-ack mask: `[distance of the first bit from the ack, 2 bytes][mask]`. Only for
+ * peers that told their capabilities, and at most {@link FAR_MASKS} in a packet.
+ */
+export const EXTENSION_FAR_ACK = 0x71
+const FAR_HEADER = 2
+/** A piece of a packet's payload: `[its offset, 2 bytes][size of the whole, 2 bytes]`. Only for capable peers, too. */
+export const EXTENSION_FRAGMENT = 0x72
+const FRAGMENT_LENGTH = 4
+export const FRAGMENT_SIZE = 2 + FRAGMENT_LENGTH
 /** Unknown to everybody, therefore skipped by everybody (BEP 29: "Unknown extensions can be skipped"). */
 const EXTENSION_PADDING = 0x70
 /** libutp takes no first extension above 2, so a chain of padding begins with empty extension bits. */
@@ -27,6 +35,7 @@ const PADDING_BLOCK = 2 + 255
 
 /** Selective-ack masks have a one-byte length, in multiples of 4: 2,016 packets at most. */
 export const MAX_SELECTIVE_ACK = 252
+export const FAR_MASKS = 2
 
 /** STUN's magic cookie lies where our timestamp does: see {@link stamp}. */
 const STUN_MAGIC_COOKIE = 0x2112a442
@@ -46,6 +55,14 @@ export class Packet {
   /** Where the selective-ack mask begins, and its length in bytes; 0 when there is none. */
   sackAt = 0
   sackLength = 0
+  /** The masks of {@link EXTENSION_FAR_ACK}: how many, the distance of each one's first bit, where it begins, its bytes. */
+  farMasks = 0
+  readonly farDistance = new Int32Array(FAR_MASKS)
+  readonly farAt = new Int32Array(FAR_MASKS)
+  readonly farLength = new Int32Array(FAR_MASKS)
+  /** The whole of which the payload is a piece, in bytes, and where it lies there; 0 when it is no piece. */
+  fragmentTotal = 0
+  fragmentOffset = 0
   /** How many packets the peer puts back in order, when it says so (see {@link EXTENSION_BITS}); else 0. */
   reorderLimit = 0
   /** Where the payload begins; it ends with the datagram. */
@@ -75,6 +92,8 @@ export function parsePacket(bytes: Uint8Array, packet: Packet): boolean {
   packet.ack = read16(bytes, 18)
   packet.sackAt = 0
   packet.sackLength = 0
+  packet.farMasks = 0
+  packet.fragmentTotal = 0
   packet.reorderLimit = 0
   let extension = bytes[1] as number
   let at = HEADER_SIZE
@@ -89,6 +108,14 @@ export function parsePacket(bytes: Uint8Array, packet: Packet): boolean {
       if (size === 0 || (size & 3) !== 0) return false
       packet.sackAt = body
       packet.sackLength = size
+    } else if (extension === EXTENSION_FAR_ACK && size > FAR_HEADER && packet.farMasks < FAR_MASKS) {
+      const i = packet.farMasks++
+      packet.farDistance[i] = read16(bytes, body)
+      packet.farAt[i] = body + FAR_HEADER
+      packet.farLength[i] = size - FAR_HEADER
+    } else if (extension === EXTENSION_FRAGMENT && size === FRAGMENT_LENGTH) {
+      packet.fragmentOffset = read16(bytes, body)
+      packet.fragmentTotal = read16(bytes, body + 2)
     } else if (extension === EXTENSION_BITS && size === EXTENSION_BITS_LENGTH) {
       if (read32(bytes, body) === CAPABILITY_MARK) packet.reorderLimit = read16(bytes, body + 4)
     }
@@ -187,12 +214,56 @@ function write32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 3] = value & 0xff
 }
 
-/** Bit `i` of a selective-ack mask stands for `ack + 2 + i`; bytes in order, least significant bit first (BEP 29). */
-export function sackBit(bytes: Uint8Array, sackAt: number, i: number): boolean {
-  return (((bytes[sackAt + (i >> 3)] as number) >> (i & 7)) & 1) === 1
+/** The only extension of a piece. The header says {@link EXTENSION_FRAGMENT}. */
+export function writeFragment(into: Uint8Array, offset: number, total: number): void {
+  into[HEADER_SIZE] = 0
+  into[HEADER_SIZE + 1] = FRAGMENT_LENGTH
+  write16(into, HEADER_SIZE + 2, offset)
+  write16(into, HEADER_SIZE + 4, total)
 }
 
-/** The sequence number that bit `i` of a selective ack speaks of. */
-export function sackSequence(ack: number, i: number): number {
-  return (ack + 2 + i) & SEQUENCE_MASK
+/** The extension chain of a bare acknowledgement. */
+export class AckWriter {
+  #into: Uint8Array
+  #at = HEADER_SIZE
+  #nextAt = 1
+
+  constructor(into: Uint8Array) {
+    this.#into = into
+  }
+
+  /** Opens a selective ack of `length` bytes, and says where they go. */
+  near(length: number): number {
+    return this.#open(EXTENSION_SELECTIVE_ACK, length)
+  }
+
+  /** The same for a far one. */
+  far(distance: number, length: number): number {
+    const at = this.#open(EXTENSION_FAR_ACK, length + FAR_HEADER)
+    write16(this.#into, at, distance)
+    return at + FAR_HEADER
+  }
+
+  #open(extension: number, length: number): number {
+    const at = this.#at
+    this.#into[this.#nextAt] = extension
+    this.#nextAt = at
+    this.#into[at] = 0
+    this.#into[at + 1] = length
+    this.#at = at + 2 + length
+    return at + 2
+  }
 }
+
+/** Bytes of a packet with a mask of each of these lengths; 0 stands for none. */
+export function ackSize(near: number, far: number, second: number): number {
+  return (
+    HEADER_SIZE +
+    (near > 0 ? 2 + near : 0) +
+    (far > 0 ? 2 + FAR_HEADER + far : 0) +
+    (second > 0 ? 2 + FAR_HEADER + second : 0)
+  )
+}
+
+/** How far beyond the ack the first bit of a selective-ack mask lies; least significant bits come first (BEP 29). */
+export const NEAR_DISTANCE = 2

@@ -1,4 +1,4 @@
-import { SECOND, type Micros } from '../core/machine.ts'
+import { SECOND, type Micros, type Path } from '../core/machine.ts'
 import { canPad } from './packet.ts'
 
 /** RFC 8899 §5.1.2: BASE_PLPMTU; every path of today carries a UDP payload of 1,200 bytes (RFC 9000 §14). */
@@ -14,6 +14,25 @@ const RAISE_AFTER: Micros = 600 * SECOND
 /** RFC 8899 §4.3: as many timeouts in a row of packets larger than the base mean a black hole. */
 const BLACK_HOLE_TIMEOUTS = 2
 
+/** A 1,500-byte MTU without the IP and UDP headers. */
+const DATAGRAM_IPV4 = 1_472
+const DATAGRAM_IPV6 = 1_452
+/** All that a UDP datagram holds. */
+const DATAGRAM_LOOPBACK = 65_507
+/** A TURN server's Send indication around a datagram (RFC 8656 §11.1), with an IPv6 address. */
+const RELAY_OVERHEAD = 48
+
+/**
+ * The largest datagram to try on a path when nobody says otherwise. Larger ones than an Ethernet's would also arrive, cut
+ * up by our own IP layer, and each lost fragment would lose all of them: node:dgram can neither forbid that nor tell the
+ * MTU of the interface. Within a machine nothing is cut.
+ */
+export function largestDatagram({ remote: { address }, via }: Path): number {
+  if (via === undefined && (address.startsWith('127.') || address === '::1')) return DATAGRAM_LOOPBACK
+  const size = address.includes(':') ? DATAGRAM_IPV6 : DATAGRAM_IPV4
+  return via?.kind === 'relay' ? size - RELAY_OVERHEAD : size
+}
+
 /**
  * Path MTU discovery by probing (RFC 8899). A probe is an ordinary data packet of the size in use, padded to the probe's
  * size with extensions that every receiver skips. A uTP packet keeps its payload for ever (BEP 29: "uTP cannot repackage
@@ -25,7 +44,7 @@ const BLACK_HOLE_TIMEOUTS = 2
 export class PathMtu {
   /** The size in use: known to pass, or the base. */
   size: number
-  readonly #cap: number
+  #cap: number
   #largestUntried: number
   #probing = 0
   #lost = 0
@@ -71,6 +90,14 @@ export class PathMtu {
   raise(): void {
     this.#largestUntried = this.#cap
     this.#lost = 0
+  }
+
+  /** Another path: only the base is sure to pass (RFC 8899 §5.1.2, RFC 9000 §9.4). */
+  reset(cap: number): void {
+    this.#cap = cap
+    this.size = Math.min(BASE, cap)
+    this.#largestUntried = cap
+    this.#probing = this.#lost = this.#timeouts = 0
   }
 
   /** Something arrived: no black hole. */

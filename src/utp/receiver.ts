@@ -1,20 +1,21 @@
-import { ST_FIN, type Packet } from './packet.ts'
+import type { Micros } from '../core/machine.ts'
+import { Fragments } from './fragments.ts'
+import { AckWriter, ackSize, NEAR_DISTANCE, ST_FIN, ST_STATE, writeHeader, type Packet } from './packet.ts'
 import { ReceiveBuffer } from './receive-buffer.ts'
+import { ReceiveWindow, type ReceiveBudget } from './receive-window.ts'
 import { ReorderBuffer } from './reorder-buffer.ts'
 import { sequenceDistance } from './sequence.ts'
+import type { Slab } from './slab.ts'
 
-/** Packets that we put back in order. Half of what 16-bit numbers can tell apart, and libutp's 1,024 sixteen times. */
-export const REORDER_LIMIT = 16_384
+/**
+ * Packets that we put back in order: 35 MB of 1,500-byte packets, 1 Gbit/s over 200 ms and some. With half of what 16-bit
+ * numbers can tell apart the oldest duplicate could not be told from the newest packet.
+ */
+export const REORDER_LIMIT = 24_576
 /** RFC 5681 §4.2: acknowledge at least every second packet. */
 const ACK_EVERY = 2
 /** In-order bytes that a connection may hold although the machine's budget is used up: nobody starves. */
 const RESERVE = 16_384
-
-/** Received bytes held by all connections of a machine. */
-export interface ReceiveBudget {
-  used: number
-  readonly limit: number
-}
 
 /**
  * The receiving half of a connection: puts packets in order, hands their bytes out, and knows what to acknowledge.
@@ -29,19 +30,20 @@ export class Receiver {
   unacknowledged = 0
   /** The acknowledgement is wanted at once: something is missing, came twice, or ended. */
   ackNow = false
-  readonly #limit: number
   readonly #budget: ReceiveBudget
   readonly #buffer = new ReceiveBuffer()
   readonly #reorder = new ReorderBuffer()
+  readonly #fragments = new Fragments()
   /** The sequence number of the peer's FIN (libutp's `eof_pkt`); −1 until it comes. */
   #eof = -1
+  readonly #window: ReceiveWindow
   #advertised: number
 
   constructor(ack: number, limit: number, budget: ReceiveBudget) {
     this.ack = ack
-    this.#limit = limit
     this.#budget = budget
-    this.#advertised = limit
+    this.#window = new ReceiveWindow(limit, budget)
+    this.#advertised = this.#window.size
   }
 
   /** Bytes in order that wait to be read. */
@@ -53,9 +55,14 @@ export class Receiver {
     return this.ackNow || this.unacknowledged >= ACK_EVERY
   }
 
+  /** So many bytes came: the window follows (receive-window.ts). `rtt` is 0 while unknown. */
+  tune(now: Micros, rtt: Micros, bytes: number): void {
+    this.#window.tune(now, rtt, bytes, this.#buffer.length)
+  }
+
   /** BEP 29 `wnd_size`: what we still have room for. */
   window(): number {
-    const own = this.#limit - this.#buffer.length - this.#reorder.bytes
+    const own = this.#window.size - this.#buffer.length - this.#reorder.bytes
     const all = this.#budget.limit - this.#budget.used
     const free = own < all ? own : all
     return free > 0 ? free : 0
@@ -79,19 +86,27 @@ export class Receiver {
       this.ackNow = true
       return false
     }
+    let payload = bytes
+    let from = packet.payloadAt
+    if (packet.fragmentTotal > 0) {
+      const whole = this.#reorder.has(sequence, distance) ? undefined : this.#fragments.add(packet, bytes)
+      if (whole === undefined) return false
+      payload = whole
+      from = 0
+    }
     if (packet.type === ST_FIN && this.#eof < 0) this.#eof = sequence
     if (distance > 1) {
       // RFC 5681 §4.2: out of order, at once.
       this.ackNow = true
-      if (!this.#reorder.has(sequence)) {
-        this.#reorder.put(this.ack, sequence, distance, bytes, packet.payloadAt)
-        this.#budget.used += bytes.length - packet.payloadAt
+      if (!this.#reorder.has(sequence, distance)) {
+        this.#reorder.put(this.ack, sequence, distance, payload, from)
+        this.#budget.used += payload.length - from
       }
       return false
     }
-    if (packet.payloadAt < bytes.length) {
-      this.#buffer.push(bytes, packet.payloadAt)
-      this.#budget.used += bytes.length - packet.payloadAt
+    if (from < payload.length) {
+      this.#buffer.push(payload, from)
+      this.#budget.used += payload.length - from
     }
     this.#advance(sequence)
     if (this.#reorder.count > 0) this.#collect()
@@ -106,17 +121,28 @@ export class Receiver {
 
   /** Reading made so much room that the peer should hear of it (RFC 9293 §3.8.6.2.2: no silly windows). */
   get windowUpdateDue(): boolean {
-    if (this.finished || this.#advertised >= this.#limit / 2) return false
-    return this.window() - this.#advertised >= Math.min(this.#limit / 4, 65_536)
+    const { size } = this.#window
+    if (this.finished || this.#advertised >= size / 2) return false
+    return this.window() - this.#advertised >= Math.min(size / 4, 65_536)
   }
 
-  /** Bytes of the selective-ack mask that the next acknowledgement should carry; 0 for none. */
-  sackLength(): number {
-    return this.#reorder.maskLength()
-  }
-
-  writeSack(into: Uint8Array, at: number, length: number): void {
-    this.#reorder.writeMask(this.ack, into, at, length)
+  /** A bare acknowledgement, cut from `slab`, with all it can tell selectively: far masks only for peers of our kind. */
+  ackPacket(slab: Slab, connectionId: number, sequence: number, far: boolean): Uint8Array {
+    const reorder = this.#reorder
+    const near = reorder.maskLength()
+    const first = far && near > 0 ? reorder.farthestMask() : 0
+    const second = first > 0 ? reorder.middleMask() : 0
+    const firstLength = reorder.lengthFrom(first)
+    const secondLength = reorder.lengthFrom(second)
+    const data = slab.cut(ackSize(near, firstLength, secondLength))
+    writeHeader(data, ST_STATE, 0, connectionId, sequence)
+    if (near === 0) return data
+    const chain = new AckWriter(data)
+    reorder.writeMask(this.ack, NEAR_DISTANCE, data, chain.near(near), near)
+    if (first > 0) reorder.writeMask(this.ack, first, data, chain.far(first, firstLength), firstLength)
+    if (second > 0) reorder.writeMask(this.ack, second, data, chain.far(second, secondLength), secondLength)
+    reorder.told()
+    return data
   }
 
   get hasGap(): boolean {
@@ -134,15 +160,18 @@ export class Receiver {
     this.#budget.used -= this.#buffer.length + this.#reorder.bytes
     this.#buffer.clear()
     this.#reorder.clear()
+    this.#fragments.clear()
   }
 
   #hasRoom(): boolean {
-    return this.#buffer.length + this.#reorder.bytes < this.#limit && this.#budget.used < this.#budget.limit
+    return (
+      this.#buffer.length + this.#reorder.bytes < this.#window.roof && this.#budget.used < this.#budget.limit
+    )
   }
 
   /** What fills the gap is taken also when later packets fill the buffer: otherwise nothing would ever move again. */
   #hasRoomInOrder(): boolean {
-    if (this.#buffer.length >= this.#limit) return false
+    if (this.#buffer.length >= this.#window.roof) return false
     return this.#budget.used < this.#budget.limit || this.#buffer.length < RESERVE
   }
 

@@ -4,8 +4,8 @@ import { MILLISECOND, SECOND, type Micros } from '../core/machine.ts'
 const MIN_RTO: Micros = 500 * MILLISECOND
 /** BEP 29 "timeouts", RFC 6298 §2.1. */
 const INITIAL_RTO: Micros = SECOND
-/** RFC 6298 §2.5 allows 60 s; a pipe whose path comes back should notice sooner. */
-const MAX_RTO: Micros = 16 * SECOND
+/** RFC 6298 §2.5 wants 60 s; a pipe whose path comes back, or whose peer is gone, should notice sooner (liveness.ts). */
+const MAX_RTO: Micros = 3 * SECOND
 
 /** Smoothed round-trip time and the retransmission timeout made from it (RFC 6298; BEP 29 "timeouts"). */
 export class RttEstimator {

@@ -27,7 +27,7 @@ const TIMES = 4
 
 /**
  * The scoreboard: every packet sent and not yet cumulatively acknowledged, by sequence number, in typed arrays indexed
- * with `sequence & mask`. Bounded by the number of packets the peer puts back in order (at most 16,384).
+ * with `sequence & mask`. Bounded by the number of packets the peer puts back in order (at most 24,576).
  *
  * Packets in flight hang in a list in the order they were last sent, so that RACK (RFC 8985 §6.2) looks only at those it
  * marks; lost ones hang in a list in the order they were found lost. Both lists share the link columns.
@@ -58,6 +58,8 @@ export class SendRing {
   #times = new Float64Array(0)
   #meta = new Int32Array(0)
   #data: (Uint8Array | undefined)[] = []
+  /** One bit for each selectively acknowledged packet. */
+  #sackedBits = new Uint8Array(0)
 
   constructor(first: number) {
     this.first = first
@@ -134,18 +136,33 @@ export class SendRing {
     this.#leave(sequence)
     const at = (sequence & this.#mask) * STRIDE
     this.#meta[at + STATE] = LOST
-    this.#meta[at + NEXT] = NONE
-    this.#meta[at + PREVIOUS] = this.#lastLost
-    if (this.#lastLost === NONE) this.firstLost = sequence
-    else this.#meta[(this.#lastLost & this.#mask) * STRIDE + NEXT] = sequence
-    this.#lastLost = sequence
+    this.#linkLost(sequence, at)
     this.lost++
     this.lostBytes += this.#meta[at + SIZE] as number
+  }
+
+  /** Lost packets leave in the order they were found lost; from now on the oldest first. */
+  sortLost(): void {
+    this.firstLost = this.#lastLost = NONE
+    for (let sequence = this.first; sequence !== this.next; sequence = (sequence + 1) & SEQUENCE_MASK) {
+      const at = (sequence & this.#mask) * STRIDE
+      if (this.#meta[at + STATE] === LOST) this.#linkLost(sequence, at)
+    }
+  }
+
+  /** Which of the eight packets from `sequence` on are selectively acknowledged, one bit each, the first lowest. */
+  sackedBits(sequence: number): number {
+    const slot = sequence & this.#mask
+    const byte = slot >> 3
+    const two =
+      (this.#sackedBits[byte] as number) | ((this.#sackedBits[(byte + 1) & (this.#mask >> 3)] as number) << 8)
+    return (two >> (slot & 7)) & 0xff
   }
 
   markSacked(sequence: number): void {
     this.#leave(sequence)
     const slot = sequence & this.#mask
+    this.#sackedBits[slot >> 3] = (this.#sackedBits[slot >> 3] as number) | (1 << (slot & 7))
     this.#meta[slot * STRIDE + STATE] = SACKED
     this.#data[slot] = undefined
     this.sacked++
@@ -169,8 +186,10 @@ export class SendRing {
   /** Takes `first` out: it is cumulatively acknowledged. */
   shift(): void {
     const sequence = this.first
+    const slot = sequence & this.#mask
     this.#leave(sequence)
-    this.#data[sequence & this.#mask] = undefined
+    this.#data[slot] = undefined
+    this.#sackedBits[slot >> 3] = (this.#sackedBits[slot >> 3] as number) & ~(1 << (slot & 7))
     this.first = (sequence + 1) & SEQUENCE_MASK
   }
 
@@ -183,6 +202,7 @@ export class SendRing {
     this.#times = new Float64Array(0)
     this.#meta = new Int32Array(0)
     this.#data = []
+    this.#sackedBits = new Uint8Array(0)
   }
 
   #fly(sequence: number, now: Micros): void {
@@ -205,6 +225,14 @@ export class SendRing {
     this.newestSent = sequence
     this.inFlight += this.#meta[at + SIZE] as number
     this.flying++
+  }
+
+  #linkLost(sequence: number, at: number): void {
+    this.#meta[at + NEXT] = NONE
+    this.#meta[at + PREVIOUS] = this.#lastLost
+    if (this.#lastLost === NONE) this.firstLost = sequence
+    else this.#meta[(this.#lastLost & this.#mask) * STRIDE + NEXT] = sequence
+    this.#lastLost = sequence
   }
 
   #leave(sequence: number): void {
@@ -238,16 +266,21 @@ export class SendRing {
     const times = new Float64Array(capacity * TIMES)
     const meta = new Int32Array(capacity * STRIDE)
     const data = new Array<Uint8Array | undefined>(capacity).fill(undefined)
+    const sackedBits = new Uint8Array(capacity >> 3)
     for (let sequence = this.first; sequence !== this.next; sequence = (sequence + 1) & SEQUENCE_MASK) {
       const from = sequence & this.#mask
       const to = sequence & mask
       data[to] = this.#data[from]
       for (let i = 0; i < TIMES; i++) times[to * TIMES + i] = this.#times[from * TIMES + i] as number
+      if (this.#meta[from * STRIDE + STATE] === SACKED) {
+        sackedBits[to >> 3] = (sackedBits[to >> 3] as number) | (1 << (to & 7))
+      }
       for (let i = 0; i < STRIDE; i++) meta[to * STRIDE + i] = this.#meta[from * STRIDE + i] as number
     }
     this.#mask = mask
     this.#times = times
     this.#meta = meta
     this.#data = data
+    this.#sackedBits = sackedBits
   }
 }

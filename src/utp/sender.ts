@@ -5,14 +5,18 @@ import { LossDetector } from './loss.ts'
 import { Pacer } from './pacer.ts'
 import {
   EXTENSION_BITS,
+  EXTENSION_FRAGMENT,
+  FRAGMENT_SIZE,
   HEADER_SIZE,
   ST_DATA,
   ST_FIN,
+  writeFragment,
   writeHeader,
   writePadding,
   type Packet,
 } from './packet.ts'
 import type { PathMtu } from './path-mtu.ts'
+import { REORDER_LIMIT } from './receiver.ts'
 import type { RttEstimator } from './rtt.ts'
 import { SendQueue } from './send-queue.ts'
 import { IN_FLIGHT, LOST, SACKED, SendRing } from './send-ring.ts'
@@ -34,6 +38,9 @@ const LIBUTP_REORDER_LIMIT = 1_023
 const STALE_ACKS = 4_096
 /** RFC 8985 §7.2: WCDelAckT is 200 ms for TCP; ours and libutp's acks wait 10 ms at most. Rounded up for slow timers. */
 const PEER_ACK_DELAY: Micros = 25_000
+/** Bytes that wait to be sent, at least, and in windows. */
+const LEAST_BUFFER = 524_288
+const BUFFERED_FLIGHTS = 2
 /** The grain of timers. */
 const LEAST_TAIL_PROBE: Micros = 5_000
 
@@ -74,6 +81,9 @@ export class Sender {
   /** Packets that may leave whatever the window says: retransmissions that restart the clock, tail probes. */
   #forced = 0
   #tailProbed = false
+  /** The packet that is leaving in pieces, and how much of it has left; −1 when none is. */
+  #cutSequence = -1
+  #cutAt = 0
   #windowLimited = false
   /** `lostBytes` of the loss detector when the controller last heard of it. */
   #lostBytesTold = 0
@@ -104,7 +114,14 @@ export class Sender {
   /** Bytes that {@link write} would take. */
   get free(): number {
     const held = this.#queue.length + this.ring.inFlight + this.ring.lostBytes
-    return held < this.#limit ? this.#limit - held : 0
+    const limit = this.limit
+    return held < limit ? limit - held : 0
+  }
+
+  /** Bytes that may wait to be sent or acknowledged: a flight, and another that is ready when it has been acknowledged. */
+  get limit(): number {
+    const wanted = Math.max(LEAST_BUFFER, BUFFERED_FLIGHTS * this.#controller.window)
+    return Math.min(this.#limit, Math.ceil(wanted))
   }
 
   get windowSize(): number {
@@ -143,9 +160,13 @@ export class Sender {
   /** The peer says that it puts more packets back in order than libutp does. */
   allowPackets(reorderLimit: number): void {
     if (reorderLimit > 0) {
-      this.#packetLimit = reorderLimit - 1
+      this.#packetLimit = Math.min(reorderLimit, REORDER_LIMIT) - 1
       this.#loss.fullMasks = true
     }
+  }
+
+  get peerIsCapable(): boolean {
+    return this.#loss.fullMasks
   }
 
   /** Whether `ack` can be an answer to what we sent; other packets are forged or from another life. */
@@ -169,7 +190,7 @@ export class Sender {
       ring.shift()
     }
     loss.endCumulative()
-    if (packet.sackLength > 0) loss.selectiveAck(now, packet, bytes)
+    if (packet.sackLength > 0) loss.selectiveAcks(now, packet, bytes)
     if (this.#probeSequence >= 0) this.#checkProbe(now)
     const acked = heldBefore - ring.inFlight - ring.lostBytes
     if (bare && newlyAcked === 0 && packet.sackLength === 0 && packet.window === this.peerWindow) {
@@ -218,6 +239,10 @@ export class Sender {
   /** The next datagram to send, without timestamp and ack; undefined when nothing may leave now. */
   poll(now: Micros): Uint8Array | undefined {
     const ring = this.ring
+    if (this.#cutSequence >= 0) {
+      const piece = this.#nextPiece()
+      if (piece !== undefined) return piece
+    }
     if (ring.firstLost >= 0) {
       const sequence = ring.firstLost
       return this.#mayLeave(now, ring.size(sequence)) ? this.#sendAgain(now, sequence) : undefined
@@ -227,7 +252,7 @@ export class Sender {
       if (data !== undefined) return data
     } else if (!this.#ending) {
       if (ring.inFlight < this.#controller.window) ring.rate.markAppLimited(ring.inFlight)
-    } else if (this.#ending && this.#finSequence < 0 && ring.count <= this.#packetLimit) {
+    } else if (this.#finSequence < 0 && ring.count <= this.#packetLimit) {
       return this.#sendFin(now)
     }
     if (this.#forced > 0 && ring.newestSent >= 0) {
@@ -254,6 +279,8 @@ export class Sender {
       this.#mtuTimedOut(ring.data(ring.first).length)
     }
     while (ring.oldestSent >= 0) this.#lose(now, ring.oldestSent)
+    // What the mask of a selective ack cannot reach may have arrived: only the oldest is sure to bring news.
+    ring.sortLost()
     this.#loss.enterRecovery(now, true)
     this.#forced = 1
   }
@@ -274,10 +301,12 @@ export class Sender {
   }
 
   /** Another path: all that is in flight may be gone, and nothing measured holds. */
-  pathChanged(now: Micros): void {
+  pathChanged(now: Micros, largestDatagram: number): void {
     this.#pathSince = now
     this.rtt.reset()
+    this.#mtu.reset(largestDatagram)
     this.#controller.reset(now)
+    this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
     this.#loss.reset()
     while (this.ring.oldestSent >= 0) this.#lose(now, this.ring.oldestSent)
     this.timeouts = 0
@@ -348,7 +377,31 @@ export class Sender {
     this.ring.sentAgain(sequence, now)
     this.retransmissions++
     this.#left(now, this.ring.size(sequence))
-    return this.ring.data(sequence)
+    const data = this.ring.data(sequence)
+    if (data.length <= this.#mtu.size || !this.peerIsCapable) return data
+    this.#cutSequence = sequence
+    this.#cutAt = 0
+    return this.#nextPiece() ?? data
+  }
+
+  /** Made for a wider path than this one: the packet leaves in pieces (a libutp peer gets it whole, in IP's fragments). */
+  #nextPiece(): Uint8Array | undefined {
+    const { ring } = this
+    const sequence = this.#cutSequence
+    this.#cutSequence = -1
+    if (!ring.holds(sequence) || ring.state(sequence) === SACKED) return undefined
+    const whole = ring.data(sequence)
+    const total = ring.size(sequence)
+    const from = this.#cutAt
+    const size = Math.min(total - from, this.#mtu.size - HEADER_SIZE - FRAGMENT_SIZE)
+    const data = this.#slab.cut(HEADER_SIZE + FRAGMENT_SIZE + size)
+    writeHeader(data, ST_DATA, EXTENSION_FRAGMENT, this.#connectionId, sequence)
+    writeFragment(data, from, total)
+    const start = whole.length - total + from
+    data.set(whole.subarray(start, start + size), HEADER_SIZE + FRAGMENT_SIZE)
+    this.#cutAt = from + size
+    if (this.#cutAt < total) this.#cutSequence = sequence
+    return data
   }
 
   #left(now: Micros, size: number): void {

@@ -9,8 +9,7 @@ import {
   Packet,
   canPad,
   parsePacket,
-  sackBit,
-  sackSequence,
+  ST_DATA,
   ST_SYN,
   stamp,
   writeCapabilities,
@@ -18,8 +17,10 @@ import {
   writePadding,
 } from '../../src/utp/packet.ts'
 import { DelayHistory } from '../../src/utp/congestion/delay-history.ts'
-import { ReorderBuffer } from '../../src/utp/reorder-buffer.ts'
+import { ReceiveBudget } from '../../src/utp/receive-window.ts'
+import { Receiver } from '../../src/utp/receiver.ts'
 import { sequenceDistance } from '../../src/utp/sequence.ts'
+import { Slab } from '../../src/utp/slab.ts'
 
 const uint16 = fc.integer({ min: 0, max: 0xffff })
 const uint32 = fc.integer({ min: 0, max: 0xffffffff })
@@ -172,26 +173,56 @@ test('a selective ack tells exactly which packets wait for a gap, across the wra
   const ahead = fc.integer({ min: 2, max: 2_017 })
   fc.assert(
     fc.property(uint16, fc.uniqueArray(ahead, { minLength: 1, maxLength: 60 }), (ack, distances) => {
-      const buffer = new ReorderBuffer()
-      for (const distance of distances) {
-        buffer.put(ack, (ack + distance) & 0xffff, distance, Uint8Array.of(1, 2, 3), 1)
-      }
-      assert.equal(buffer.bytes, 2 * distances.length)
-      const length = buffer.maskLength()
-      assert.ok(length % 4 === 0 && length <= 252)
-      const mask = new Uint8Array(length)
-      buffer.writeMask(ack, mask, 0, length)
-      const told = []
-      for (let i = 0; i < length * 8; i++) {
-        if (sackBit(mask, 0, i)) told.push(sequenceDistance(sackSequence(ack, i), ack))
-      }
-      assert.deepEqual(
-        told,
-        distances.toSorted((a, b) => a - b),
-      )
+      assert.deepEqual(told(ack, distances, false), sorted(distances))
+    }),
+    // Packets that would share a slot of a smaller buffer.
+    { examples: [[0, [121, 377]]] },
+  )
+})
+
+test('to our own kind it tells also what lies beyond a mask: the furthest packets and the newest', () => {
+  const ahead = fc.integer({ min: 2, max: 24_000 })
+  fc.assert(
+    fc.property(uint16, fc.uniqueArray(ahead, { minLength: 1, maxLength: 60 }), (ack, distances) => {
+      const furthest = Math.max(...distances)
+      const seen = told(ack, distances, true)
+      for (const distance of seen) assert.ok(distances.includes(distance))
+      const must = distances.filter((one) => one < 2_018 || one > furthest - 2_016)
+      for (const distance of [...must, distances.at(-1)!]) assert.ok(seen.includes(distance), `${distance}`)
     }),
   )
 })
+
+/** The distances from the ack that the acknowledgement tells of, the last packet having come since the one before. */
+function told(ack: number, distances: readonly number[], far: boolean): number[] {
+  const receiver = new Receiver(ack, 1_000_000, new ReceiveBudget(1e9, Infinity))
+  const slab = new Slab()
+  const packet = new Packet()
+  distances.forEach((distance, i) => {
+    if (i === distances.length - 1) receiver.ackPacket(slab, 1, 1, true)
+    const bytes = new Uint8Array(HEADER_SIZE + 2)
+    writeHeader(bytes, ST_DATA, 0, 1, (ack + distance) & 0xffff)
+    assert.ok(parsePacket(bytes, packet))
+    receiver.handle(packet, bytes)
+  })
+  const bytes = receiver.ackPacket(slab, 1, 1, far)
+  assert.ok(parsePacket(bytes, packet))
+  assert.ok(packet.sackLength % 4 === 0 && packet.sackLength <= 252)
+  const found = bitsOf(bytes, 2, packet.sackAt, packet.sackLength)
+  for (let i = 0; i < packet.farMasks; i++) {
+    found.push(...bitsOf(bytes, packet.farDistance[i]!, packet.farAt[i]!, packet.farLength[i]!))
+  }
+  return sorted([...new Set(found)])
+}
+
+function bitsOf(bytes: Uint8Array, distance: number, at: number, length: number): number[] {
+  const found: number[] = []
+  for (let i = 0; i < length * 8; i++)
+    if (((bytes[at + (i >> 3)]! >> (i & 7)) & 1) === 1) found.push(distance + i)
+  return found
+}
+
+const sorted = (values: readonly number[]): number[] => values.toSorted((a, b) => a - b)
 
 test('sequence numbers compare across the wrap', () => {
   fc.assert(

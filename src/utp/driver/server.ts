@@ -158,12 +158,10 @@ export class UtpServer {
     })
     let machine: UtpMachine
     try {
-      // A window larger than what waits in the kernel between two turns of our loop only invites loss.
-      const receiveBuffer = Math.min(Math.max(endpoint.recvBufferSize, MIN_WINDOW), MAX_WINDOW)
       machine = new UtpMachine({
         accept: onConnection !== undefined,
+        socketBuffer: endpoint.recvBufferSize,
         ...limits,
-        connection: { receiveBuffer, ...limits.connection },
         rng: systemRng,
       })
     } catch (error) {
@@ -282,10 +280,6 @@ interface Running extends StreamHost {
   /** Bounded by `limits.maxConnections`. */
   readonly streams: Map<UtpConnection, UtpStream>
 }
-
-/** Bytes of one connection's receive window, whatever the kernel grants. */
-const MIN_WINDOW = 256 * 1024
-const MAX_WINDOW = 4 * 1024 * 1024
 
 function connected(stream: UtpStream, signal: AbortSignal | undefined): Promise<UtpStream> {
   return new Promise((resolve, reject) => {

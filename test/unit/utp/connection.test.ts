@@ -238,8 +238,8 @@ test('a reader that stops stops the writer, memory stays within the window, and 
   assert.ok(a.writable < 25_000)
   const before = pair.sent.length
   pair.pass(300 * SECOND)
-  // Nothing but probes that back off, their answers and keep-alives.
-  assert.ok(pair.sent.length - before < 120, `${pair.sent.length - before}`)
+  // Nothing but probes 3 s apart, their answers and keep-alives.
+  assert.ok(pair.sent.length - before < 240, `${pair.sent.length - before}`)
   assert.equal(a.state, 'open')
   pair.b.reading = true
   const resumed = pair.now
@@ -335,7 +335,22 @@ test('a silent peer is given up after the idle timeout; keep-alives hold an idle
   const closed = pair.a.last('closed')
   assert.ok(closed.type === 'closed')
   assert.equal(closed.error?.code, 'ERR_NATWORK_UTP_TIMEOUT')
-  assert.ok(pair.now - start <= 100 * SECOND + 10_000)
+  assert.ok(pair.now - start <= 45 * SECOND + 10_000)
+  // Shortly before it was asked whether it is there.
+  assert.ok(pair.sent.filter((one) => one.at > start && parsed(one.bytes).type === ST_DATA).length >= 6)
+})
+
+test('a peer that never speaks by itself is asked, answers, and stays', () => {
+  const pair = new Pair({ delay: 10_000 }, { b: { connection: { keepAliveInterval: Infinity } } })
+  const [a, b] = pair.connected({ keepAliveInterval: Infinity })
+  pair.pass(600 * SECOND)
+  assert.equal(a.state, 'open')
+  assert.equal(b.state, 'open')
+  const questions = typesSent(pair, 'a').filter((type) => type === ST_DATA).length
+  // One about every 30 s, and no byte in any of them.
+  assert.ok(questions >= 5 && questions <= 40, `${questions}`)
+  assert.equal(b.stats.bytesReceived, 0)
+  transfer(pair, a, pair.b, b, pattern(1_000))
 })
 
 test('a peer that vanishes with data outstanding is given up sooner', () => {
@@ -349,7 +364,7 @@ test('a peer that vanishes with data outstanding is given up sooner', () => {
   assert.ok(closed.type === 'closed')
   assert.equal(closed.error?.code, 'ERR_NATWORK_UTP_TIMEOUT')
   const waited = (pair.now - start) / SECOND
-  assert.ok(waited >= 30 && waited < 60, `${waited}`)
+  assert.ok(waited >= 15 && waited < 20, `${waited}`)
 })
 
 test('acknowledgements: every second packet at least, one alone within 10 ms, at once when something is missing', () => {
@@ -416,7 +431,8 @@ test('the round trip and its timeout follow RFC 6298, doubled with every timeout
   pair.run(() => a.stats.timeouts === 1)
   assert.equal(a.stats.retransmissionTimeout, 2 * quiet)
   pair.run(() => a.stats.timeouts === 3)
-  assert.equal(a.stats.retransmissionTimeout, 8 * quiet)
+  // Bounded at 3 s.
+  assert.equal(a.stats.retransmissionTimeout, 3 * SECOND)
 })
 
 test('connections take turns: many with data each send one datagram in a round', () => {

@@ -1,0 +1,77 @@
+import { SECOND, type Micros } from '../core/machine.ts'
+import { T_IDLE, T_KEEP_ALIVE, type Timers } from './timers.ts'
+
+/**
+ * A peer silent for so long, and for so many retransmission timeouts in a row, is gone. Timeouts come 0.5, 1, 2 and then
+ * 3 seconds apart, so that seven of our packets or their answers must have been lost: one in a thousand outages of this
+ * length on a path that loses a fifth.
+ */
+const GIVE_UP_AFTER: Micros = 15 * SECOND
+const GIVE_UP_TIMEOUTS = 5
+/** A path is not given up for another one sooner, whoever seems to speak there. */
+const SILENT_AFTER: Micros = SECOND
+/** Before an idle connection is given up its peer is asked, for at most so long, so many times. */
+const ASKING: Micros = 15 * SECOND
+const QUESTIONS = 6
+
+/** Whether the peer is still there, and what must be sent so that both sides, and the NATs between, know. */
+export class Liveness {
+  #lastHeard: Micros
+  #lastSent: Micros
+  readonly #timers: Timers
+  readonly #idleTimeout: Micros
+  readonly #keepAliveInterval: Micros
+  readonly #asking: Micros
+
+  constructor(now: Micros, timers: Timers, idleTimeout: Micros, keepAliveInterval: Micros) {
+    this.#lastHeard = this.#lastSent = now
+    this.#timers = timers
+    this.#idleTimeout = idleTimeout
+    this.#keepAliveInterval = keepAliveInterval
+    this.#asking = Math.min(ASKING, idleTimeout / 2)
+  }
+
+  /** The connection is open: watch it. */
+  start(now: Micros): void {
+    if (this.#idleTimeout !== Infinity) this.#timers.set(T_IDLE, now + this.#idleTimeout - this.#asking)
+    if (this.#keepAliveInterval !== Infinity) this.#timers.set(T_KEEP_ALIVE, now + this.#keepAliveInterval)
+  }
+
+  heard(now: Micros): void {
+    this.#lastHeard = now
+  }
+
+  sent(now: Micros): void {
+    this.#lastSent = now
+  }
+
+  /** Nothing has come for as long as no two packets of a live peer are apart while it has something to say. */
+  isSilent(now: Micros): boolean {
+    return now - this.#lastHeard >= SILENT_AFTER
+  }
+
+  /** With data outstanding: after `timeouts` retransmission timeouts in a row. */
+  isGone(now: Micros, timeouts: number): boolean {
+    return timeouts >= GIVE_UP_TIMEOUTS && now - this.#lastHeard >= GIVE_UP_AFTER
+  }
+
+  /** T_IDLE: whether the peer is gone, should be asked whether it is, or was heard meanwhile. */
+  idle(now: Micros): 'gone' | 'ask' | 'heard' {
+    const silent = now - this.#lastHeard
+    if (silent >= this.#idleTimeout) return 'gone'
+    const askFrom = this.#idleTimeout - this.#asking
+    if (silent < askFrom) {
+      this.#timers.set(T_IDLE, this.#lastHeard + askFrom)
+      return 'heard'
+    }
+    this.#timers.set(T_IDLE, Math.min(this.#lastHeard + this.#idleTimeout, now + this.#asking / QUESTIONS))
+    return 'ask'
+  }
+
+  /** T_KEEP_ALIVE: whether to send something. */
+  keepAlive(now: Micros): boolean {
+    const at = this.#lastSent + this.#keepAliveInterval
+    this.#timers.set(T_KEEP_ALIVE, at > now ? at : now + this.#keepAliveInterval)
+    return at <= now
+  }
+}
