@@ -345,7 +345,7 @@ export class UtpConnection implements Waiting {
     if (!sender.isPlausible(packet.ack)) return
     const distance = sequenceDistance(packet.sequence, receiver.ack)
     if (distance > REORDER_LIMIT || distance < -REORDER_LIMIT) return
-    this.#liveness.heard(now)
+    this.#liveness.heard(now, packet.type !== ST_STATE)
     if (!this.#pathHeard && samePath(path, this.#path)) this.#pathHeard = true
     // BEP 29 "timestamp_difference_microseconds": 0 stands for "not measured".
     this.#replyDifference = packet.timestamp === 0 ? 0 : (now - packet.timestamp) >>> 0

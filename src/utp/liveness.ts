@@ -10,6 +10,11 @@ const GIVE_UP_AFTER: Micros = 15 * SECOND
 const GIVE_UP_TIMEOUTS = 5
 /** A path is not given up for another one sooner, whoever seems to speak there. */
 const SILENT_AFTER: Micros = SECOND
+/**
+ * Who has only received may be silent no longer than this when the data stops: its address may have changed, and the
+ * sender would look for it at the old one until it gives up.
+ */
+const FIRST_KEEP_ALIVE: Micros = 5 * SECOND
 /** Before an idle connection is given up its peer is asked, for at most so long, so many times. */
 const ASKING: Micros = 15 * SECOND
 const QUESTIONS = 6
@@ -22,6 +27,8 @@ export class Liveness {
   readonly #idleTimeout: Micros
   readonly #keepAliveInterval: Micros
   readonly #asking: Micros
+  /** Data came since the last keep-alive. */
+  #receiving = false
 
   constructor(now: Micros, timers: Timers, idleTimeout: Micros, keepAliveInterval: Micros) {
     this.#lastHeard = this.#lastSent = now
@@ -37,8 +44,12 @@ export class Liveness {
     if (this.#keepAliveInterval !== Infinity) this.#timers.set(T_KEEP_ALIVE, now + this.#keepAliveInterval)
   }
 
-  heard(now: Micros): void {
+  /** `data`: not a bare acknowledgement. */
+  heard(now: Micros, data: boolean): void {
     this.#lastHeard = now
+    if (!data || this.#receiving || this.#keepAliveInterval === Infinity) return
+    this.#receiving = true
+    this.#timers.set(T_KEEP_ALIVE, now + Math.min(FIRST_KEEP_ALIVE, this.#keepAliveInterval))
   }
 
   sent(now: Micros): void {
@@ -70,8 +81,16 @@ export class Liveness {
 
   /** T_KEEP_ALIVE: whether to send something. */
   keepAlive(now: Micros): boolean {
-    const at = this.#lastSent + this.#keepAliveInterval
-    this.#timers.set(T_KEEP_ALIVE, at > now ? at : now + this.#keepAliveInterval)
-    return at <= now
+    const interval = this.#receiving
+      ? Math.min(FIRST_KEEP_ALIVE, this.#keepAliveInterval)
+      : this.#keepAliveInterval
+    const at = this.#lastSent + interval
+    if (at > now) {
+      this.#timers.set(T_KEEP_ALIVE, at)
+      return false
+    }
+    this.#receiving = false
+    this.#timers.set(T_KEEP_ALIVE, now + this.#keepAliveInterval)
+    return true
   }
 }
