@@ -16,7 +16,10 @@ const many: Case = {
   },
 
   async run(dial) {
-    for (let i = 0; i < CONNECTIONS; i++) pour(await dial())
+    // All of them before the first pours: a peer's connects shall not compete with its own bulk.
+    const streams = []
+    for (let i = 0; i < CONNECTIONS; i++) streams.push(await dial())
+    for (const stream of streams) pour(stream)
   },
 }
 

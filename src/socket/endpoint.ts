@@ -338,6 +338,8 @@ export class UdpEndpoint {
         this.#fault(attached, now, error)
       }
     }
+    // What carriers sent by the way, after the last machine had its turn.
+    this.#driver.flush()
     return budget
   }
 
