@@ -141,7 +141,8 @@ export class Meeting {
     this.a = new Node(world, 'a', first)
     this.b = new Node(world, 'b', second)
     for (const node of [this.a, this.b]) {
-      if (options.relay ?? true) allocate(node, relayHost)
+      // No nearer than it would be by the site's own wire.
+      if (options.relay ?? true) allocate(node, relayHost, link?.delay ?? 10 * MILLISECOND)
       gather(node, options.hints ?? true)
     }
     // Long enough for a few repetitions on a bad network.
@@ -285,11 +286,10 @@ function ask(node: Node, socket: Node['socket'], onMapped: (mapped: SocketAddres
 }
 
 /** An allocation that every site reaches, as over TLS on port 443; it lets in whoever was permitted. */
-function allocate(node: Node, host: ReturnType<World['publicHost']>): void {
+function allocate(node: Node, host: ReturnType<World['publicHost']>, delay: Micros): void {
   const { world } = node
   const socket = host.bind()
   const permitted = new Set<string>()
-  const delay = 10 * MILLISECOND
   const carrier: Carrier = {
     kind: 'relay',
     send: (_now, { path, data }) => {
