@@ -49,6 +49,8 @@ export interface IceSession {
   endOfRemoteCandidates(now: Micros): void
   /** Fresher hints of the peer's, whole. */
   setRemoteHints(now: Micros, hints: NatHints): void
+  /** Fresher hints of our own; the peer gets them from you. */
+  setHints(now: Micros, hints: NatHints): void
   /** One of ours, found later: it comes back as a `candidate` event, for the peer. */
   addLocalCandidate(now: Micros, candidate: LocalCandidate): void
   /** A carrier is gone (a relay's allocation, a socket): its paths too. */
@@ -59,8 +61,11 @@ export interface IceSession {
   addSocket(now: Micros, carrier: Carrier): void
   /** New credentials and a new search; the path in use stays in use until a new one is there (RFC 8445 §9). */
   restart(now: Micros): void
-  /** An interface came or went, the machine woke up: every path is checked at once. */
-  networkChanged(now: Micros): void
+  /**
+   * An interface came or went, the machine woke up: every path is checked at once. With `current`, what this machine has
+   * now: what is new is told to the peer, and what is not among it (but for relays) goes into no further offer.
+   */
+  networkChanged(now: Micros, current?: readonly LocalCandidate[]): void
   /** The connection on top gets no answers: the paths are checked at once, and the dead one is left within a second. */
   suspect(now: Micros): void
   /** Whether `path` is a valid one of this session. */

@@ -3,7 +3,7 @@ import type { Carrier, Micros, Path } from '../core/machine.ts'
 import { scopeOf } from '../core/scope.ts'
 import { pairPriority } from './candidate.ts'
 import type { Credentials } from './credentials.ts'
-import type { CandidateType, IceCandidate, PairReport, PairState } from './types.ts'
+import type { CandidateType, IceCandidate, LocalCandidate, PairReport, PairState } from './types.ts'
 
 /**
  * Where checks leave from: the endpoint's own socket (one per family), a relay's allocation, or an extra socket. All our
@@ -15,7 +15,7 @@ export interface Base {
   readonly family: 4 | 6
   /** The best of our candidates with this base: what the peer's reports and priorities see. */
   candidate: IceCandidate
-  readonly permit: ((address: string) => void) | undefined
+  readonly permit: LocalCandidate['permit']
   /** IP addresses that {@link permit} was called for; bounded by the remote candidates. */
   readonly permitted: Set<string>
 }
@@ -34,6 +34,8 @@ export interface Generation {
 }
 
 export class Pair {
+  /** Different for every pair of a session. */
+  id = 0
   readonly base: Base
   readonly remote: Remote
   readonly path: Path
@@ -93,6 +95,7 @@ export class Pair {
   report(known: readonly IceCandidate[], selected: boolean): PairReport {
     const { candidate } = this.remote
     return {
+      id: this.id,
       local: this.localEnd(known),
       remote: { type: candidate.type, address: { address: candidate.address, port: candidate.port } },
       kind: this.isRelayed ? 'relayed' : 'direct',
@@ -112,6 +115,7 @@ export class CheckList {
   readonly pairs: Pair[] = []
   /** §6.1.4.1; at most one entry per pair. */
   readonly #triggered: Pair[] = []
+  #lastId = 0
 
   find(base: Base, at: SocketAddress, generation: Generation): Pair | undefined {
     return this.pairs.find(
@@ -120,6 +124,7 @@ export class CheckList {
   }
 
   add(pair: Pair): void {
+    pair.id = ++this.#lastId
     this.pairs.push(pair)
     // §6.1.2.6: of each foundation one pair is checked, and those behind it when it has shown whether that kind works.
     const isBusy = this.pairs.some(
@@ -204,6 +209,13 @@ export class CheckList {
     }
     return best
   }
+}
+
+/** A relay lets in only whom it was told to (RFC 8656 §9), and the peer may be the first to check. */
+export function permit({ permit: tell, permitted }: Base, address: string): void {
+  if (tell === undefined || permitted.has(address)) return
+  permitted.add(address)
+  tell(address)
 }
 
 /** Whether a check from `base` to `remote` can mean anything. */

@@ -92,7 +92,7 @@ function gather(trace: readonly TraceEntry[], pairs: readonly PairReport[]): Fac
   let hadDirect = false
   let failed = false
   for (const entry of trace) {
-    if (entry.what === 'opened') ours = entry.hints
+    if (entry.what === 'opened' || entry.what === 'hints') ours = entry.hints
     else if (entry.what === 'remote-description') theirs = entry.hints
     else if (entry.what === 'local-candidate') local.push(entry.candidate)
     else if (entry.what === 'remote-candidate') remote.push(entry.candidate)
@@ -214,13 +214,13 @@ function rank({ selected, state }: PairReport): number {
 
 /** The last word of a trace on each of its pairs. */
 function reported(trace: readonly TraceEntry[]): PairReport[] {
-  const last = new Map<string, PairReport>()
+  const last = new Map<number, PairReport>()
+  let used: number | undefined
   for (const entry of trace) {
+    if (entry.what === 'disconnected') used = undefined
     if (!('pair' in entry)) continue
-    const { local, remote, kind } = entry.pair
-    if (entry.what === 'selected') for (const [key, one] of last) last.set(key, { ...one, selected: false })
-    const { address, port } = remote.address
-    last.set(`${kind} ${local.type === 'relay' ? 'relay' : 'own'} ${address} ${port}`, entry.pair)
+    last.set(entry.pair.id, entry.pair)
+    if (entry.what === 'selected') used = entry.pair.id
   }
-  return [...last.values()]
+  return [...last.values()].map((pair) => ({ ...pair, selected: pair.id === used }))
 }

@@ -5,10 +5,11 @@ import { Attribute, type StunView } from '../stun/codec/index.ts'
 import type { IceSession } from './api.ts'
 import * as bounds from './bounds.ts'
 import { describeCandidates, isUsable, priorityOf, type Described } from './candidate.ts'
-import { canReach, Pair, type Base, type Generation, type Remote } from './check-list.ts'
+import { canReach, Pair, permit, type Base, type Generation, type Remote } from './check-list.ts'
 import { Connectivity } from './connectivity.ts'
 import { newCredentials, readCredentials } from './credentials.ts'
 import { IceUsageError } from './errors.ts'
+import { inferOurs, inferTheirs } from './hard/infer.ts'
 import { OpeningRule } from './hard/opening.ts'
 import { planSearch, type Plan } from './hard/plan.ts'
 import { Search } from './hard/search.ts'
@@ -34,7 +35,6 @@ import type {
 /** See {@link IceSession}. Made by `IceMachine.open`. */
 export class Session implements IceSession {
   readonly id: number
-  readonly hints: NatHints
   readonly #host: SessionHost
   readonly #options: SessionOptions
   readonly #tracer: Tracer
@@ -44,11 +44,12 @@ export class Session implements IceSession {
   // Bounded by MAX_RELAYS, two families of the own socket, and the sockets that were heard on.
   #bases: Base[] = []
   /** Bounded by MAX_LOCAL. */
-  readonly #local: IceCandidate[] = []
+  #local: readonly IceCandidate[] = []
   /** By address; bounded by MAX_REMOTE and MAX_REFLEXIVE. */
   readonly #remotes = new Map<string, Remote>()
   /** Checks that came before the peer's credentials; bounded by MAX_EARLY. */
   #early: { readonly path: Path; readonly priority: number; readonly nomination: number | undefined }[] = []
+  #hints: NatHints
   #remoteHints: NatHints = {}
   #localComplete = false
   #remoteComplete = false
@@ -62,7 +63,7 @@ export class Session implements IceSession {
 
   constructor(now: Micros, id: number, options: SessionOptions, host: SessionHost) {
     this.id = id
-    this.hints = options.hints ?? {}
+    this.#hints = options.hints ?? {}
     this.#host = host
     this.#options = options
     this.#tracer = new Tracer((entry) => host.emit({ type: 'trace', session: this, entry }))
@@ -78,7 +79,7 @@ export class Session implements IceSession {
       note: (at, what, pair) => this.#note(at, { what, pair: this.#report(pair) }),
       roleSwitched: (at) => this.#note(at, { what: 'role', controlling: this.controlling }),
     })
-    this.#note(now, { what: 'opened', controlling: options.controlling, hints: this.hints })
+    this.#note(now, { what: 'opened', controlling: options.controlling, hints: this.#hints })
     for (const one of describeCandidates(options.local.candidates)) this.#addLocal(now, one)
   }
 
@@ -132,7 +133,7 @@ export class Session implements IceSession {
     }
     this.#generation.remote ??= credentials
     if (this.#startedAt === Infinity) this.#startedAt = now
-    this.#opening.begin(this.hints, remote.hints ?? this.#remoteHints, remote.sawOurs ?? this.controlling)
+    this.#opening.begin(this.#hints, remote.hints ?? this.#remoteHints, remote.sawOurs ?? this.controlling)
     this.setRemoteHints(now, remote.hints ?? this.#remoteHints)
     // Candidates may have been trickled before this.
     for (const one of this.#remotes.values()) for (const base of this.#bases) this.#form(now, base, one)
@@ -172,8 +173,14 @@ export class Session implements IceSession {
 
   setRemoteHints(now: Micros, hints: NatHints): void {
     this.#remoteHints = hints
-    this.#opening.learn(this.hints, hints)
     this.#note(now, { what: 'remote-description', hints })
+    this.#considerSearch(now)
+    this.#host.touch()
+  }
+
+  setHints(now: Micros, hints: NatHints): void {
+    this.#hints = hints
+    this.#note(now, { what: 'hints', hints })
     this.#considerSearch(now)
     this.#host.touch()
   }
@@ -189,7 +196,9 @@ export class Session implements IceSession {
 
   removeCarrier(now: Micros, carrier: Carrier): void {
     this.#checks.forget(({ base }) => base.via === carrier)
+    const gone = this.#bases.filter(({ via }) => via === carrier).map(({ candidate }) => candidate)
     this.#bases = this.#bases.filter(({ via }) => via !== carrier)
+    this.#local = this.#local.filter((one) => !gone.includes(one))
     this.#checks.reselect(now)
     this.#host.touch()
   }
@@ -207,7 +216,13 @@ export class Session implements IceSession {
     this.#host.touch()
   }
 
-  networkChanged(now: Micros): void {
+  networkChanged(now: Micros, current?: readonly LocalCandidate[]): void {
+    if (current !== undefined) {
+      const isCurrent = (one: IceCandidate): boolean =>
+        one.type === 'relay' || current.some(({ address }) => sameAddress(address, one))
+      this.#local = this.#local.filter(isCurrent)
+      for (const candidate of current) this.addLocalCandidate(now, candidate)
+    }
     this.#checks.revive(now)
     this.#failed = false
     this.suspect(now)
@@ -283,7 +298,7 @@ export class Session implements IceSession {
     ) {
       return false
     }
-    this.#local.push(candidate)
+    this.#local = [...this.#local, candidate]
     this.#failed = false
     this.#note(now, { what: 'local-candidate', candidate })
     const family = familyOf((via === undefined ? (input.base ?? input.address) : input.address).address)
@@ -330,7 +345,6 @@ export class Session implements IceSession {
       return false
     const pair = new Pair(base, remote, path, this.#generation)
     pair.openUntil = this.#opening.until(now)
-    // A relay lets nobody in before, and the peer may be the first to check (RFC 8656 §9).
     permit(base, path.remote.address)
     this.#checks.list.add(pair)
     // A relay cannot send what only opens our side, so it waits: see OpeningRule.
@@ -437,7 +451,10 @@ export class Session implements IceSession {
   #valid(now: Micros, pair: Pair): void {
     this.#note(now, { what: 'valid', pair: this.#report(pair) })
     if (this.#searchAt !== Infinity) this.#searchAt = Math.min(this.#searchAt, now)
-    if (pair.isRelayed) return
+    if (pair.isRelayed) {
+      this.#considerSearch(now)
+      return
+    }
     this.#search?.stop(now, 'hit')
     this.#releaseSockets()
   }
@@ -455,6 +472,9 @@ export class Session implements IceSession {
   }
 
   #considerSearch(now: Micros): void {
+    const { pairs } = this.#checks.list
+    const ours = inferOurs(this.#hints, this.#local, pairs)
+    this.#opening.learn(ours, inferTheirs(this.#remoteHints, pairs))
     if (this.#generation.remote === undefined || this.#search?.active === true || this.#searchAt !== Infinity)
       return
     const plan = this.#plan()
@@ -466,19 +486,13 @@ export class Session implements IceSession {
   }
 
   #plan(): Plan | undefined {
-    const remotes = [...this.#remotes.values()]
-      .map(({ candidate }) => candidate)
-      .filter(({ type, address }) => type !== 'relay' && type !== 'prflx' && familyOf(address) === 4)
-      .filter(({ address }) => scopeOf(address) === 'global')
-    const { exhaustive } = this.#options
-    const { rng } = this.#host
     return planSearch({
-      local: this.hints,
-      remote: this.#remoteHints,
-      remotes,
+      local: inferOurs(this.#hints, this.#local, this.#checks.list.pairs),
+      remote: inferTheirs(this.#remoteHints, this.#checks.list.pairs),
+      named: [...this.#remotes.values()].map(({ candidate }) => candidate),
       controlling: this.controlling,
-      exhaustive,
-      rng,
+      exhaustive: this.#options.exhaustive,
+      rng: this.#host.rng,
     })
   }
 
@@ -557,10 +571,4 @@ export class Session implements IceSession {
       throw new IceUsageError('ERR_NATWORK_ICE_STATE', 'the ICE session is closed: open another one')
     }
   }
-}
-
-function permit(base: Base, address: string): void {
-  if (base.permit === undefined || base.permitted.has(address)) return
-  base.permitted.add(address)
-  base.permit(address)
 }

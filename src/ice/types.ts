@@ -117,6 +117,8 @@ export type FailureReason = 'no-candidates' | 'no-answer' | 'consent-lost'
 
 /** How one pair of candidates stands, for people and programs. */
 export interface PairReport {
+  /** Different for every pair of a session. */
+  readonly id: number
   readonly local: { readonly type: CandidateType; readonly address: SocketAddress | undefined }
   readonly remote: { readonly type: CandidateType; readonly address: SocketAddress }
   readonly kind: PathKind
@@ -140,6 +142,7 @@ export type TraceEntry = { readonly at: Micros } & (
   | { readonly what: 'remote-candidate'; readonly candidate: IceCandidate }
   | { readonly what: 'candidate-refused'; readonly candidate: IceCandidate; readonly reason: RefusalReason }
   | { readonly what: 'remote-description'; readonly hints: NatHints }
+  | { readonly what: 'hints'; readonly hints: NatHints }
   | { readonly what: 'valid'; readonly pair: PairReport }
   | { readonly what: 'pair-failed'; readonly pair: PairReport }
   | { readonly what: 'nominated'; readonly pair: PairReport }

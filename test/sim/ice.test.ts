@@ -63,9 +63,9 @@ test('the relayed path is announced first, and both ends then move to the direct
   }
 })
 
-test('port-restricted × symmetric: 100 of 100 direct, half of them within 0.6 s, 95 within 2 s', () => {
+test('port-restricted × symmetric: 50 of 50 direct, half of them within 0.6 s, 95 % within 2 s', () => {
   const times: number[] = []
-  for (let seed = 1; seed <= 50; seed++) {
+  for (let seed = 1; seed <= 25; seed++) {
     for (const [a, b] of [
       ['port-restricted', 'symmetric'],
       ['symmetric', 'port-restricted'],
@@ -79,7 +79,17 @@ test('port-restricted × symmetric: 100 of 100 direct, half of them within 0.6 s
   }
   const sorted = times.sort((x, y) => x - y)
   assert.ok(median(sorted) <= 600, `median ${median(sorted)} ms`)
-  assert.ok((sorted[94] ?? NaN) <= 2000, `95 % ${sorted[94] ?? NaN} ms`)
+  assert.ok((sorted[47] ?? NaN) <= 2000, `95 % ${sorted[47] ?? NaN} ms`)
+})
+
+test('hard NATs without a word about them: the relayed checks show what they are', () => {
+  for (const [a, b] of [
+    ['port-restricted', 'symmetric'],
+    ['symmetric-random', 'port-restricted-literal'],
+  ] as const) {
+    for (let seed = 1; seed <= 5; seed++)
+      assert.ok(settled(meet(a, b, { seed, hints: false })), `${a} ${b} ${seed}`)
+  }
 })
 
 test('10 % loss on every link: easy pairs at the median within 0.65 s', () => {
@@ -220,8 +230,13 @@ test('the network of one end changes its address: the other follows where its NA
   assert.ok(settled(meeting))
   world.runFor(3 * SECOND)
   a.site.client.rebind('198.51.100.77')
-  a.session.networkChanged(a.now())
+  const address = { address: '198.51.100.77', port: a.socket.port }
+  a.session.networkChanged(a.now(), [{ type: 'host', address }])
   a.wake()
+  assert.deepEqual(
+    a.session.localCandidates.map((one) => one.address),
+    ['192.0.2.9', '198.51.100.77'],
+  )
   world.runFor(2 * SECOND)
   assert.ok(works(meeting))
   assert.equal(meeting.b.path?.remote.address.address, '198.51.100.77')

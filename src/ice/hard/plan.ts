@@ -1,8 +1,9 @@
-import type { SocketAddress } from '../../core/address.ts'
+import { familyOf, type SocketAddress } from '../../core/address.ts'
 import { SECOND, type Micros } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
+import { scopeOf } from '../../core/scope.ts'
 import { OPENING_TTL, SEARCH_BUDGET } from '../bounds.ts'
-import type { ExhaustiveBudget, NatHints, SearchMethod } from '../types.ts'
+import type { ExhaustiveBudget, IceCandidate, NatHints, SearchMethod } from '../types.ts'
 import { allPorts, blockOf, inTurn, then, windowFrom, type PortOrder } from './ports.ts'
 
 /** What a side's NAT lets the other know and do. */
@@ -51,8 +52,8 @@ export interface TargetOrder {
 export interface PlanInput {
   readonly local: NatHints
   readonly remote: NatHints
-  /** The peer's public IPv4 addresses as named by it. */
-  readonly remotes: readonly SocketAddress[]
+  /** The peer's candidates. */
+  readonly named: readonly IceCandidate[]
   readonly controlling: boolean
   readonly exhaustive: ExhaustiveBudget | undefined
   readonly rng: Rng
@@ -65,22 +66,28 @@ export interface PlanInput {
  * 1 − exp(−M²/N²), where N is the number of ports: 1,024 in a carrier's block, 64,512 in general.
  */
 export function planSearch(input: PlanInput): Plan | undefined {
-  const { local, remote, remotes } = input
+  const { local, remote } = input
+  // Its public IPv4 addresses.
+  const remotes = input.named.filter(
+    ({ type, address }) =>
+      type !== 'relay' && type !== 'prflx' && familyOf(address) === 4 && scopeOf(address) === 'global',
+  )
   const [ours, theirs] = [reachOf(local), reachOf(remote)]
-  if (remotes.length === 0) return undefined
-  if (ours === 'port-filter' && theirs === 'dependent') return probe(input)
-  if (ours === 'dependent' && theirs === 'port-filter') return open(input)
+  const [first] = remotes
+  if (first === undefined) return undefined
+  if (ours === 'port-filter' && theirs === 'dependent') return probe(input, first)
+  if (ours === 'dependent' && theirs === 'port-filter') return open(input, remotes)
   if (ours === 'dependent' && theirs === 'dependent') {
-    if (local.ports === 'sequential' && remote.ports === 'sequential') return meet(input)
-    if (isNarrow(local) && isNarrow(remote)) return searchNarrow(input)
-    return input.exhaustive === undefined ? undefined : searchAll(input, input.exhaustive)
+    if (local.ports === 'sequential' && remote.ports === 'sequential') return meet(input, first)
+    if (isNarrow(local) && isNarrow(remote)) return searchNarrow(input, first)
+    return input.exhaustive === undefined ? undefined : searchAll(input, first, input.exhaustive)
   }
   return undefined
 }
 
 /** Probes from our known port. Those to an unfiltered Linux router must come after its side has opened: see `open`. */
-function probe({ remote, remotes, rng }: PlanInput): Plan {
-  const [{ address, port }] = remotes as [SocketAddress]
+function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
+  const { address, port } = first
   const last = remote.lastPort ?? port
   const everything = (): PortOrder => allPorts(rng)
   const order = (): PortOrder => {
@@ -106,7 +113,7 @@ function probe({ remote, remotes, rng }: PlanInput): Plan {
  * Many sockets, each with a packet to the peer's known port that dies on the way: it opens our NAT, and cannot meet an
  * entry at an unfiltered Linux router of the peer's that would move the peer's port.
  */
-function open({ local, remotes }: PlanInput): Plan {
+function open({ local }: PlanInput, remotes: readonly IceCandidate[]): Plan {
   return {
     method: 'open',
     sockets: local.ports === 'random' || local.ports === undefined ? SOCKETS : SOCKETS_IN_BLOCK,
@@ -124,8 +131,8 @@ function open({ local, remotes }: PlanInput): Plan {
  * run that the other is about to open. What the two have opened since they told their last port may differ by half
  * a run.
  */
-function meet({ remote, remotes }: PlanInput): Plan {
-  const [{ address, port }] = remotes as [SocketAddress]
+function meet({ remote }: PlanInput, first: SocketAddress): Plan {
+  const { address, port } = first
   const last = remote.lastPort ?? port
   const step = remote.step ?? 1
   const order = (round: number): PortOrder => inTurn(last, step, round * RUN + RUN / 3)
@@ -142,8 +149,8 @@ function meet({ remote, remotes }: PlanInput): Plan {
 }
 
 /** Both sides give ports out of a few: of the peer's block, or of the run that follows its last port. */
-function searchNarrow({ local, remote, remotes, rng }: PlanInput): Plan {
-  const [{ address, port }] = remotes as [SocketAddress]
+function searchNarrow({ local, remote, rng }: PlanInput, first: SocketAddress): Plan {
+  const { address, port } = first
   const last = remote.lastPort ?? port
   const order = (): PortOrder =>
     remote.ports === 'sequential' ? windowFrom(last, remote.step ?? 1, RUN) : blockOf(last, BLOCK, rng)
@@ -161,8 +168,11 @@ function searchNarrow({ local, remote, remotes, rng }: PlanInput): Plan {
 }
 
 /** Every port of the peer's, from one socket, as long as the budget lasts. */
-function searchAll({ remotes, controlling, rng }: PlanInput, { packets, perSecond }: ExhaustiveBudget): Plan {
-  const [{ address }] = remotes as [SocketAddress]
+function searchAll(
+  { controlling, rng }: PlanInput,
+  { address }: SocketAddress,
+  { packets, perSecond }: ExhaustiveBudget,
+): Plan {
   return {
     method: 'search',
     sockets: 0,

@@ -14,7 +14,7 @@ const cases: readonly [KindName, KindName, ExplanationCode, RegExp, Partial<Meet
   ['none', 'tls-only', 'no-udp-there', /No UDP leaves the peer’s network/],
   ['none', 'firewall6', 'no-common-family', /no kind of address in common/],
   ['client-isolation', 'client-isolation', 'same-router', /behind the same router/],
-  ['symmetric', 'port-restricted', 'no-hints', /natwork netcheck/, { hints: false }],
+  ['symmetric', 'port-restricted', 'direct-by-search', /found by trying/, { hints: false }],
 ]
 
 for (const [a, b, code, sentence, options] of cases) {
@@ -60,4 +60,13 @@ test('no relay, and nothing answers', () => {
   const { code, outcome } = explain(a.session.trace, a.session.pairs)
   assert.equal(code, 'nothing-answered')
   assert.equal(outcome, 'none')
+})
+
+test('no relay that could show how the routers behave, and nobody says it', () => {
+  const meeting = new Meeting({ a: 'symmetric', b: 'port-restricted', seed: 1, relay: false, hints: false })
+  meeting.connect()
+  meeting.world.runFor(20 * SECOND)
+  const { code, sentence } = explain(meeting.a.session.trace, meeting.a.session.pairs)
+  assert.equal(code, 'no-hints')
+  assert.match(sentence, /natwork netcheck/)
 })
