@@ -81,7 +81,7 @@ export class Requests {
       path: this.#server,
       attributes: ask.attributes,
       reliable: this.#reliable,
-      understood: understood,
+      understood: understoodInTurn,
       redirect: (alternate) => (ask.redirect === true && !this.#reliable ? { remote: alternate } : undefined),
       ...(this.#auth && { auth: this.#auth }),
       ...(ask.timing && { timing: ask.timing }),
@@ -149,7 +149,7 @@ export class Requests {
 const MAX_OPEN = 32
 
 /** The comprehension-required attributes that RFC 8656 and RFC 6062 put into responses, besides RFC 8489's. */
-const understood: ReadonlySet<number> = new Set([
+export const understoodInTurn: ReadonlySet<number> = new Set([
   Attribute.XorRelayedAddress,
   Attribute.Lifetime,
   Attribute.ReservationToken,

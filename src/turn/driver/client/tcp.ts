@@ -13,6 +13,7 @@ import {
   type StunPeerError,
 } from '../../../stun/index.ts'
 import type { Allocation, TurnEvent } from '../../client/index.ts'
+import { understoodInTurn } from '../../client/requests.ts'
 import { TurnPeerError } from '../../errors.ts'
 import { TurnFramer } from '../../protocol/index.ts'
 import { dial } from './dial.ts'
@@ -232,6 +233,7 @@ function bindConnection(
       method: Method.ConnectionBind,
       path,
       reliable: true,
+      understood: understoodInTurn,
       attributes: (builder) => builder.uint32(Attribute.ConnectionId, id),
       ...(auth && { auth }),
     })
