@@ -40,7 +40,8 @@ export class Services {
     const running = this.#running.get(router.name) ?? []
     await Promise.all(
       running.map(async (child) => {
-        const ended = new Promise((resolve) => child.once('exit', resolve))
+        // Not 'exit': the helper ends a moment before the program in it, which holds the outputs (and its port).
+        const ended = new Promise((resolve) => child.once('close', resolve))
         child.kill('SIGKILL')
         await ended
       }),

@@ -1,4 +1,4 @@
-// 20 s. The real miniupnpd on real nft routers: a port is mapped by each of the three protocols, strangers come in, the
+// 25 s. The real miniupnpd on real nft routers: a port is mapped by each of the three protocols, strangers come in, the
 // router's rules show it, a reboot is survived, and nothing is left after the end.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -66,6 +66,13 @@ test('in by each protocol, through a reboot, and out again', { skip, timeout: 12
         const hole = await client.mapped(6)
         assert.deepEqual(hole.external, { address: lab.address(host, 6), port: PORT })
         await client.hears(hole.external, 'by IPv6')
+        // What STUN servers say is believed more than the router.
+        client.tell('seen 203.0.113.99')
+        const judged = await client.mapped(4)
+        assert.equal(judged.useful, false)
+        assert.match(judged.reason ?? '', /internet sees \(203\.0\.113\.99\)/)
+        client.tell(`seen ${external.address}`)
+        assert.equal((await client.mapped(4)).useful, true)
       }
       client.tell('stop')
       await client.next('stopped')
@@ -176,6 +183,7 @@ import { createInterface } from 'node:readline'
         await mapper.start({ port: ${PORT} })
         for await (const line of createInterface({ input: process.stdin })) {
           if (line === 'recheck') mapper.recheck()
+          else if (line.startsWith('seen ')) mapper.observe(4, line.slice(5))
           else break
         }
         await mapper.stop()
@@ -189,7 +197,7 @@ import { createInterface } from 'node:readline'
     this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
   }
 
-  tell(word: 'recheck' | 'stop'): void {
+  tell(word: 'recheck' | 'stop' | `seen ${string}`): void {
     this.#input.write(`${word}\n`)
   }
 
