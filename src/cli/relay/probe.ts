@@ -2,7 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { connect, type Socket } from 'node:net'
 import { familyOf, PeerError, type SocketAddress } from '../../core/index.ts'
-import { LongTermAuth, MessageClass, Method, Attribute, StunBuilder, StunView } from '../../stun/index.ts'
+import {
+  type ClientAuth,
+  LongTermAuth,
+  MessageClass,
+  Method,
+  Attribute,
+  StunBuilder,
+  StunView,
+} from '../../stun/index.ts'
 import { mayBeChannelData, TransportProtocol, TurnFramer } from '../../turn/index.ts'
 
 export interface Reply {
@@ -22,7 +30,9 @@ export interface Reply {
 export class Probe {
   /** What the server sent besides answers. Bounded by MAX_KEPT. */
   readonly unasked: Buffer[] = []
-  #auth: LongTermAuth | undefined
+  /** How many there were. */
+  received = 0
+  #auth: ClientAuth | undefined
   readonly #builder = new StunBuilder()
   #udp: UdpSocket | undefined
   #tcp: Socket | undefined
@@ -52,11 +62,11 @@ export class Probe {
   }
 
   /** What signs the requests from now on: also somebody else's. */
-  get auth(): LongTermAuth | undefined {
+  get auth(): ClientAuth | undefined {
     return this.#auth
   }
 
-  set auth(value: LongTermAuth | undefined) {
+  set auth(value: ClientAuth | undefined) {
     this.#auth = value
   }
 
@@ -154,8 +164,9 @@ export class Probe {
     const view = new StunView()
     if (!mayBeChannelData(kept) && view.open(kept) && this.#waiting?.id.equals(view.transactionId) === true) {
       this.#waiting.done(view)
-    } else if (this.unasked.length < MAX_KEPT) {
-      this.unasked.push(kept)
+    } else {
+      this.received++
+      if (this.unasked.length < MAX_KEPT) this.unasked.push(kept)
     }
   }
 
