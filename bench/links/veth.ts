@@ -23,7 +23,7 @@ export function veth(name: string, { offloads, loss }: { offloads: boolean; loss
           namespaces.run(name, 'ip', 'address', 'add', `${host}/24`, 'dev', 'eth0')
           namespaces.run(name, 'ip', 'link', 'set', 'eth0', 'up')
           if (!offloads)
-            namespaces.run(name, 'ethtool', '-K', 'eth0', 'tso', 'off', 'gso', 'off', 'gro', 'off')
+            namespaces.run(name, 'ethtool', '-K', 'eth0', ...offloadNames.flatMap((one) => [one, 'off']))
           if (loss > 0) namespaces.run(name, 'nft', dropping(loss))
         }
         return {
@@ -40,6 +40,9 @@ export function veth(name: string, { offloads, loss }: { offloads: boolean; loss
     },
   }
 }
+
+/** `gso` alone leaves rows of UDP whole. */
+const offloadNames = ['tso', 'tx-udp-segmentation', 'gso', 'gro']
 
 function dropping(loss: number): string {
   const chance = `numgen random mod 1000 < ${loss * 1_000}`
