@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { LineCounter, parseDocument, type Document } from 'yaml'
 import { z } from 'zod'
 import { parseAddress, UsageError, type SocketAddress } from '../core/index.ts'
+import { parseHelper } from '../network/helper-reference.ts'
 import { isNodeId, type NodeId } from '../network/node-id.ts'
 import { parseStunUri } from '../stun/uri.ts'
 import type { Folders } from './folders.ts'
@@ -20,7 +21,9 @@ export interface SharedService {
 }
 
 /** What the flags of a command say: the same fields as in the file. */
-export type Flags = Partial<Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping'>> & {
+export type Flags = Partial<
+  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help'>
+> & {
   readonly config?: string
 }
 
@@ -56,6 +59,10 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
     if (flags[field] === undefined) continue
     values[field] = check(schema.shape[field], fields, flags[field], () => `--${kebab(field)}`)
   }
+  if (flags.helpers !== undefined) {
+    values['helpers'] = check(schema.shape.helpers, fields, flags.helpers, () => '--helper')
+  }
+  if (flags.help !== undefined) values['help'] = flags.help
   return check(schema, fields, values, (path) => `${file}: ${path.join('.')}`)
 }
 
@@ -97,6 +104,16 @@ const stunSchema = z.string().transform((text, context) => {
   return z.NEVER
 })
 
+const helperTextSchema = z.string().transform((text, context) => {
+  try {
+    parseHelper(text)
+    return text
+  } catch (error) {
+    context.addIssue((error as Error).message)
+    return z.NEVER
+  }
+})
+
 const service: z.ZodType<SharedService> = z.preprocess(
   (value) => (typeof value === 'string' ? { target: value } : value),
   z.strictObject({
@@ -123,6 +140,10 @@ const schema = z.strictObject({
   stun: z.array(stunSchema).default([]),
   /** Asks the router to let others in to the node's port. */
   portMapping: z.boolean('write true or false').default(true),
+  /** Nodes through which others reach this one: `ID@HOST:PORT`. */
+  helpers: z.array(helperTextSchema, 'write ID@HOST:PORT, one a line').default([]),
+  /** Forward signals, and relay, for whoever asks. */
+  help: z.boolean('write true or false').default(false),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
   /** Names for other nodes, and where to find them when nothing else tells. */
   peers: z

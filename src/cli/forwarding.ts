@@ -1,10 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress } from '../core/index.ts'
-import type { Network } from '../network/index.ts'
+import { explain } from '../ice/index.ts'
+import type { Network, NodeConnection } from '../network/index.ts'
 import { packError, type WireError } from './control/protocol.ts'
 import type { Goal, Peer } from './goal.ts'
 import type { HostPort } from './names.ts'
 import type { Moved } from './progress.ts'
-import type { Pong } from './reach.ts'
+import type { Pong, Why } from './reach.ts'
 
 /** What a forward has to tell while it runs. */
 export type ForwardEvent =
@@ -58,8 +60,58 @@ export async function pingPeer(network: Network, peer: Peer, signal: AbortSignal
     const connect = performance.now() - start
     const roundTrip = await pinger.roundTrip(signal)
     const remote = pinger.remote === undefined ? '' : formatAddress(pinger.remote)
-    return { id: peer.id, remote, connect, roundTrip }
+    const path = connectionTo(network, peer)?.path?.kind ?? 'direct'
+    return { id: peer.id, remote, path, connect, roundTrip }
   } finally {
     pinger.close()
   }
+}
+
+/** Milliseconds for better paths to be found, or to fail, before the question why is answered. */
+const SETTLE = 3_000
+
+/** Connects to a node, and says why it goes the way it goes. A node that cannot be reached is explained too. */
+export async function explainPeer(network: Network, peer: Peer, signal: AbortSignal): Promise<Why> {
+  let failure: Error | undefined
+  const steps: object[] = []
+  const onTrace = (id: string, entry: object): void => {
+    if (id === peer.id) steps.push(entry)
+  }
+  network.on('trace', onTrace)
+  try {
+    const pinger = await network.ping(peer.id, { addresses: peer.addresses, signal })
+    if (connectionTo(network, peer)?.path?.kind === 'relayed') await sleep(SETTLE, undefined, { signal })
+    pinger.close()
+  } catch (error) {
+    signal.throwIfAborted()
+    failure = error as Error
+  } finally {
+    network.off('trace', onTrace)
+  }
+  const connection = connectionTo(network, peer)
+  const { pairs = [], trace = [], history = [], path } = connection ?? {}
+  const found = pairs.length > 0 ? explain(trace, pairs) : undefined
+  return {
+    id: peer.id,
+    outcome: path?.kind ?? 'none',
+    sentence: failure?.message ?? found?.sentence ?? KNOWN_ADDRESS,
+    pairs: (found?.pairs ?? []).map(({ local, remote, rtt, words }) => ({
+      local: `${local.type} ${local.address === undefined ? '' : formatAddress(local.address)}`.trimEnd(),
+      remote: `${remote.type} ${formatAddress(remote.address)}`,
+      rtt: rtt === undefined ? undefined : rtt / 1_000,
+      words,
+    })),
+    history: history.map(({ kind, remote, since }) => ({
+      path: kind,
+      remote: formatAddress(remote),
+      since: since.toISOString(),
+    })),
+    trace: trace.length > 0 ? trace : steps,
+  }
+}
+
+const KNOWN_ADDRESS = 'the node answers at an address that is known, so that nothing had to be searched for.'
+
+function connectionTo(network: Network, { id }: Peer): NodeConnection | undefined {
+  return network.connections.find(({ peer }) => peer === id)
 }

@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 import { formatAddress, NatworkError, UsageError } from '../core/index.ts'
 import { createContext, openLevelDirectory, type Directory } from '../directory/index.ts'
-import { Network, parseNodeId, type Service, type Ticket } from '../network/index.ts'
+import { Network, parseNodeId, type NodeConnection, type Service, type Ticket } from '../network/index.ts'
 import { startControlServer, type Answer, type ControlServer } from './control/server.ts'
 import type { Request } from './control/protocol.ts'
 import { startDemoPage, type DemoPage } from './demo.ts'
 import { controlPath, keyPath, makePrivateFolder } from './folders.ts'
-import { pingPeer, startForwarding } from './forwarding.ts'
+import { explainPeer, pingPeer, startForwarding } from './forwarding.ts'
 import { parsePeer } from './goal.ts'
 import { writeHostPort } from './names.ts'
 import { SharedFile } from './shared-file.ts'
@@ -27,6 +27,25 @@ export interface NodeStatus {
   readonly addresses: readonly string[]
   readonly services: readonly { name: string; target: string; allow: readonly string[] }[]
   readonly pipes: readonly PipeStatus[]
+  /** Nodes through which others can signal to this one. */
+  readonly helpers: readonly { id: string; address: string }[]
+  readonly links: readonly LinkStatus[]
+}
+
+/** How it is connected with another node. */
+export interface LinkStatus {
+  readonly peer: string
+  readonly state: 'connecting' | 'connected' | 'interrupted'
+  readonly path: 'direct' | 'relayed' | undefined
+  readonly remote: string | undefined
+  /** Milliseconds. */
+  readonly rtt: number | undefined
+  /** 0–1. */
+  readonly loss: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  /** Seconds that this path has been in use. */
+  readonly age: number | undefined
 }
 
 export interface PipeStatus {
@@ -109,6 +128,8 @@ export class LocalNode {
         port: config.port,
         stun: config.stun,
         portMapping: config.portMapping,
+        helpers: config.helpers,
+        help: config.help,
         services: services.values(),
         tickets: directory.tickets,
       })
@@ -148,6 +169,8 @@ export class LocalNode {
           ...{ id, direction, peer, service, state, bytesIn, bytesOut, age },
         }),
       ),
+      helpers: network.helpers.map(({ id, address }) => ({ id, address: formatAddress(address) })),
+      links: network.connections.map(describeLink),
     }
   }
 
@@ -173,6 +196,8 @@ export class LocalNode {
       }
       case 'ping':
         return { result: await pingPeer(network, request.peer, signal) }
+      case 'why':
+        return { result: await explainPeer(network, request.peer, signal) }
     }
   }
 
@@ -231,6 +256,12 @@ export class LocalNode {
       `"${name}" is set in the configuration file: change it there and start the node again`,
     )
   }
+}
+
+function describeLink({ peer, state, path, rtt, loss, bytesIn, bytesOut }: NodeConnection): LinkStatus {
+  const age = path && (Date.now() - path.since.getTime()) / 1_000
+  const remote = path && formatAddress(path.remote)
+  return { peer, state, path: path?.kind, remote, rtt, loss, bytesIn, bytesOut, age }
 }
 
 // Nothing here shares with everybody ('*').

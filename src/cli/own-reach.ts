@@ -1,6 +1,6 @@
 import { createContext, memoryDirectory } from '../directory/index.ts'
 import { Network } from '../network/index.ts'
-import { pingPeer, startForwarding } from './forwarding.ts'
+import { explainPeer, pingPeer, startForwarding } from './forwarding.ts'
 import { keyPath } from './folders.ts'
 import type { Reach } from './reach.ts'
 import type { Settings } from './shell.ts'
@@ -14,7 +14,12 @@ export async function openOwnReach(
   signal: AbortSignal,
 ): Promise<Reach> {
   const context = createContext({ directory: memoryDirectory(), privateKey: keyPath(folders), logger })
-  const network = new Network(context, { host: config.host, port: 0 })
+  const network = new Network(context, {
+    host: config.host,
+    port: 0,
+    stun: config.stun,
+    helpers: config.helpers,
+  })
   const stop = (): void => void network.stop()
   signal.addEventListener('abort', stop, { once: true })
   try {
@@ -29,6 +34,7 @@ export async function openOwnReach(
     open: (goal, aborted) => network.connect(goal.id, { ...goal, signal: aborted }),
     forward: (goal, at, onEvent) => startForwarding(network, goal, at, onEvent),
     ping: (peer, aborted) => pingPeer(network, peer, aborted),
+    why: (peer, aborted) => explainPeer(network, peer, aborted),
     close: () => network.stop(),
   }
 }

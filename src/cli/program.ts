@@ -10,6 +10,7 @@ import { registerProxy } from './commands/proxy.ts'
 import { registerRelay } from './commands/relay.ts'
 import { registerStatus } from './commands/status.ts'
 import { registerUnexpose } from './commands/unexpose.ts'
+import { registerWhy } from './commands/why.ts'
 import { registerUp } from './commands/up.ts'
 import { describeExitCodes, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { registerLabMatrix } from './lab-matrix.ts'
@@ -90,6 +91,7 @@ const commands = [
   registerCat,
   registerProxy,
   registerPing,
+  registerWhy,
   registerNetcheck,
   registerStatus,
   registerRelay,

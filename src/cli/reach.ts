@@ -12,10 +12,26 @@ export interface Pong {
   readonly id: string
   /** The UDP address that answered. */
   readonly remote: string
+  /** How it goes there: from machine to machine, or through a relay. */
+  readonly path: 'direct' | 'relayed'
   /** From nothing to an authenticated connection. */
   readonly connect: number
   /** One round trip on it, through both programs. */
   readonly roundTrip: number
+}
+
+/** Why a node is reached the way it is. */
+export interface Why {
+  readonly id: string
+  readonly outcome: 'direct' | 'relayed' | 'none'
+  /** One sentence, with what to do where something can be done. */
+  readonly sentence: string
+  /** What was tried, the path in use first. */
+  readonly pairs: readonly { local: string; remote: string; rtt: number | undefined; words: string }[]
+  /** The ways that data has gone. */
+  readonly history: readonly { path: 'direct' | 'relayed'; remote: string; since: string }[]
+  /** Each step, oldest first. */
+  readonly trace: readonly object[]
 }
 
 /** A way to other nodes: through the node that runs here, or else by a network of this command's own. */
@@ -30,6 +46,7 @@ export interface Reach {
     signal: AbortSignal,
   ): Promise<Forwarding>
   ping(peer: Peer, signal: AbortSignal): Promise<Pong>
+  why(peer: Peer, signal: AbortSignal): Promise<Why>
   close(): Promise<void>
 }
 
@@ -57,6 +74,7 @@ export async function openReach(settings: Settings, signal: AbortSignal): Promis
       return { address: result as HostPort, ended, close }
     },
     ping: async (peer, aborted) => (await ask(path, { request: 'ping', peer }, aborted)) as Pong,
+    why: async (peer, aborted) => (await ask(path, { request: 'why', peer }, aborted)) as Why,
     close: () => Promise.resolve(),
   }
 }

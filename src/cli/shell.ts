@@ -48,16 +48,24 @@ export function readSettings(shell: Shell, command: Command): Settings {
   const folders = findFolders(shell.env)
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
   const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
+  const { helper: helpers, helpOthers: help } = command.optsWithGlobals<HelperFlags>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
     ...(logLevel !== undefined && { logLevel: logLevel as Config['logLevel'] }),
     ...(portMap === false && { portMapping: false }),
     ...(file !== undefined && { config: file }),
+    ...(helpers !== undefined && { helpers }),
+    ...(help !== undefined && { help }),
   }
   const config = loadConfig(folders, shell.env, flags)
   setDefaultDriver(config.udpDriver)
   return { folders, config, logger: createLogger(config.logLevel, shell.stderr, shell.output.json) }
+}
+
+interface HelperFlags {
+  readonly helper?: string[]
+  readonly helpOthers?: boolean
 }
 
 /** For commands that run until they are told to stop: being told is their success. */

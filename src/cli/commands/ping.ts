@@ -32,7 +32,7 @@ export function registerPing(program: Command, shell: Shell): Command {
           output.result(
             pong,
             (style) =>
-              `${style.green('●')} ${pong.remote}: round trip ${style.bold(ms(pong.roundTrip))}, connected in ${ms(pong.connect)}`,
+              `${style.green('●')} ${pong.remote} (${pong.path}): round trip ${style.bold(ms(pong.roundTrip))}, connected in ${ms(pong.connect)}`,
           )
           if (left > 1) await sleep(INTERVAL, undefined, { signal })
         }

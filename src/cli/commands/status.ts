@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { ask } from '../control/client.ts'
 import { controlPath } from '../folders.ts'
-import type { NodeStatus } from '../node.ts'
+import type { LinkStatus, NodeStatus } from '../node.ts'
 import { formatAge, formatBytes, table, type Style } from '../output.ts'
 import { readSettings, type Shell } from '../shell.ts'
 
@@ -18,12 +18,13 @@ export function registerStatus(program: Command, shell: Shell): Command {
 }
 
 function describeStatus(status: NodeStatus, style: Style): string {
-  const { id, pid, uptime, addresses, services, pipes } = status
+  const { id, pid, uptime, addresses, services, pipes, helpers, links } = status
   const head = [
     `${style.green('●')} ${style.bold(id)}`,
     `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}`,
     `  UDP driver ${status.udpDriver}`,
     `  addresses ${addresses.join(', ') || 'none'}`,
+    `  helpers ${helpers.map(({ id, address }) => `${id}@${address}`).join(', ') || 'none'}`,
   ]
   const shared = services.map(({ name, target, allow }) => [name, target, allow.join(', ') || 'tickets only'])
   const open = pipes.map((pipe) => [
@@ -45,5 +46,25 @@ function describeStatus(status: NodeStatus, style: Style): string {
     open.length > 0
       ? table(style, [['', 'PEER', 'SERVICE', 'STATE', 'IN', 'OUT', 'AGE'], ...open])
       : 'No pipe is open.',
+    '',
+    links.length > 0
+      ? table(style, [
+          ['NODE', 'PATH', 'AT', 'ROUND TRIP', 'LOSS', 'IN', 'OUT', 'FOR'],
+          ...links.map(describeLink),
+        ])
+      : 'No other node is connected.',
   ].join('\n')
+}
+
+function describeLink(link: LinkStatus): string[] {
+  return [
+    link.peer,
+    link.path ?? link.state,
+    link.remote ?? '',
+    link.rtt === undefined ? '' : `${link.rtt.toFixed(1)} ms`,
+    `${(link.loss * 100).toFixed(1)} %`,
+    formatBytes(link.bytesIn),
+    formatBytes(link.bytesOut),
+    link.age === undefined ? '' : formatAge(link.age),
+  ]
 }

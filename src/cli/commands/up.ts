@@ -26,6 +26,8 @@ export function registerUp(program: Command, shell: Shell): Command {
       'share these for as long as the node runs, and print a ticket for each',
     )
     .option('--no-port-map', 'do not ask the router to let others in to the port')
+    .option('--helper <id@host:port...>', 'nodes through which others can reach this one behind its NAT')
+    .option('--help-others', 'forward signals, and relay, for other nodes: for machines that all can reach')
     .option('--demo', 'share a small page when nothing else is shared')
     .addHelpText(
       'after',
@@ -34,7 +36,9 @@ Flags win over NATWORK_HOST, NATWORK_PORT, NATWORK_LOG_LEVEL and NATWORK_CONFIG,
 
 Examples:
   natwork up
-  natwork up --expose web=127.0.0.1:8080`,
+  natwork up --expose web=127.0.0.1:8080
+  natwork up --help-others
+  natwork up --helper ID@203.0.113.5:1315`,
     )
     .action(async (options: Options, command: Command) => {
       const settings = readSettings(shell, command)
@@ -77,14 +81,17 @@ async function describe(node: LocalNode, exposed: readonly Service[], output: Ou
     const { text } = await node.createTicket(service, demoTicket)
     tickets.push({ service, ticket: text, command: forwardLine(text) })
   }
-  const { id, pid, listens, addresses, services } = status
-  output.result({ event: 'up', id, pid, listens, addresses, services, tickets }, (style) =>
+  const { id, pid, listens, addresses, helpers, services } = status
+  output.result({ event: 'up', id, pid, listens, addresses, helpers, services, tickets }, (style) =>
     [
       `${style.green('●')} ${style.bold('natwork is up')}`,
       '',
       `  id         ${id}`,
       `  listens    UDP ${listens}`,
       `  addresses  ${addresses.join(', ') || 'none that others can use'}`,
+      ...(helpers.length > 0
+        ? [`  helpers    ${helpers.map(({ id, address }) => `${id}@${address}`).join(', ')}`]
+        : []),
       ...describeServices(status.services, names, style),
       '',
       ...tickets.flatMap(({ service, command }) => [
@@ -119,6 +126,8 @@ function tellEvents({ network }: LocalNode, output: Output): void {
   network.on('pipeClosed', (pipe, error) =>
     tell({ event: 'pipeClosed', pipe, ...(error && { error: error.message }) }),
   )
+  network.on('connection', ({ peer, state, path }) => tell({ event: 'connection', peer, state, path }))
+  network.on('helpers', (helpers) => tell({ event: 'helpers', helpers }))
   network.on('refused', ({ peer, service, error }) =>
     tell({ event: 'refused', peer, service, error: error.code }),
   )

@@ -51,6 +51,7 @@ export const requestSchema = z.discriminatedUnion('request', [
     at: z.object({ host: text, port: z.int().min(0).max(65535) }),
   }),
   z.object({ request: z.literal('ping'), peer: peerSchema }),
+  z.object({ request: z.literal('why'), peer: peerSchema }),
 ])
 
 export type Request = z.output<typeof requestSchema>
