@@ -66,6 +66,7 @@ export class Rendezvous {
     })
     this.helpers = new Helpers(session, this.pool, options.helpers, () => {
       this.relays.prepare(this.helpers.sources)
+      this.links.helpersChanged()
       options.onHelpers()
     })
     this.signaller = new Signaller({

@@ -33,6 +33,8 @@ export interface LinksOptions {
 const maxUnused = 256
 /** Milliseconds that a link nobody uses stays; and one that a stranger began and never used. */
 const keepIdle = 60_000
+/** Milliseconds that one is still shown which is over. */
+const forgetAfter = 2_000
 /** Milliseconds between looks at the links. */
 const watchInterval = 250
 
@@ -124,6 +126,11 @@ export class Links {
     for (const link of this.#links.values()) link.networkChanged(candidates)
   }
 
+  /** The helpers on which this node hangs have changed. */
+  helpersChanged(): void {
+    for (const link of this.#links.values()) link.helpersChanged()
+  }
+
   #host(): LinkHost {
     const { signaller, gatherMore, record, hints, candidates } = this.#options
     const now = (): number => this.#endpoint?.now() ?? 0
@@ -161,7 +168,9 @@ export class Links {
   #watch(): void {
     for (const [peer, link] of this.#links) {
       link.watch()
-      if (link.idleFor() < keepIdle) continue
+      // What has no session and no stream is the memory of a link.
+      const isOver = link.session === undefined && !link.hasStreams
+      if (link.idleFor() < (isOver ? forgetAfter : keepIdle)) continue
       link.close('nobody uses it')
       this.#links.delete(peer)
     }

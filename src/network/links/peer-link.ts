@@ -50,7 +50,8 @@ export class PeerLink {
   readonly since = new Date()
   readonly #host: LinkHost
   #session: IceSession | undefined
-  #sessionEnded = new AbortController()
+  /** Until it aborts, a relay is borrowed for the session. */
+  #borrowed = new AbortController()
   /** Names the session in signals. */
   #name = ''
   #target: SignalTarget | undefined
@@ -239,6 +240,11 @@ export class PeerLink {
     this.#host.wake()
   }
 
+  /** The helpers on which this node hangs have changed: a relay of one that is gone is no way to go. */
+  helpersChanged(): void {
+    if (this.#session !== undefined) this.#gather(this.#session)
+  }
+
   /** Looks at the streams: when they get no answers, the path may be dead. */
   watch(): void {
     const session = this.#session
@@ -272,32 +278,36 @@ export class PeerLink {
     this.#name = name
     this.#complete = false
     this.#heardAt = 0
-    const isCurrent = (): boolean => this.#session === session && !session.closed
-    this.#sessionEnded = new AbortController()
-    setMaxListeners(0, this.#sessionEnded.signal)
-    void this.#host
-      .gatherMore(this, this.#target, {
-        ended: this.#sessionEnded.signal,
-        found: (candidate) => {
-          if (!isCurrent()) return
-          session.addLocalCandidate(this.#host.now(), candidate)
-          this.#host.wake()
-        },
-        lost: ({ via }) => {
-          if (!isCurrent() || via === undefined) return
-          session.removeCarrier(this.#host.now(), via)
-          this.#host.wake()
-        },
-      })
-      .then(() => {
-        if (!isCurrent()) return
-        this.#complete = true
-        session.endOfLocalCandidates(this.#host.now())
-        this.#host.wake()
-        this.#tellLater()
-      })
+    this.#gather(session)
     this.#host.wake()
     return session
+  }
+
+  /** Borrows a relay, from a helper that is there now; whatever was borrowed before goes back. */
+  #gather(session: IceSession): void {
+    this.#borrowed.abort()
+    this.#borrowed = new AbortController()
+    const { signal } = this.#borrowed
+    const user: RelayUser = {
+      ended: signal,
+      found: (candidate) => {
+        if (signal.aborted) return
+        session.addLocalCandidate(this.#host.now(), candidate)
+        this.#host.wake()
+      },
+      lost: ({ via }) => {
+        if (signal.aborted || via === undefined) return
+        session.removeCarrier(this.#host.now(), via)
+        this.#host.wake()
+      },
+    }
+    void this.#host.gatherMore(this, this.#target, user).then(() => {
+      if (signal.aborted) return
+      this.#complete = true
+      session.endOfLocalCandidates(this.#host.now())
+      this.#host.wake()
+      this.#tellLater()
+    })
   }
 
   #endSession(): void {
@@ -307,7 +317,7 @@ export class PeerLink {
     this.#remoteUfrag = undefined
     this.#early = []
     this.#untold = []
-    this.#sessionEnded.abort()
+    this.#borrowed.abort()
     clearTimeout(this.#restartTimer)
     clearImmediate(this.#telling)
     this.#telling = undefined
@@ -462,18 +472,22 @@ export class PeerLink {
     })
   }
 
-  /** Looks for a path anew: the side that controls at once, the other when it hears nothing of that. */
+  /**
+   * Looks for a path anew. Not at once: a path that only paused comes back by itself, and a restart would forget it; the
+   * side that controls begins, the other when it hears nothing of that.
+   */
   #interrupted(): void {
     this.#unuse()
     this.#host.changed(this)
     const session = this.#session
     if (session === undefined || this.#target === undefined) return
     if (!this.hasStreams && this.#waiting.size === 0) return
-    const wait = (session.controlling ? 0 : 1_000) + Math.min(10_000, this.#restarts * 1_000)
+    const wait = (session.controlling ? 1_000 : 2_000) + Math.min(10_000, this.#restarts * 1_000)
     clearTimeout(this.#restartTimer)
     this.#restartTimer = setTimeout(() => {
       if (this.#session !== session || this.#path !== undefined || session.closed) return
       this.#restarts++
+      this.#gather(session)
       session.restart(this.#host.now())
       this.#host.wake()
       this.#interrupted()

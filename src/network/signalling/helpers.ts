@@ -23,6 +23,8 @@ const wanted = 3
 /** Milliseconds before a helper is tried again, doubled with each failure; each with up to half as much more, by chance. */
 const firstRetry = 500
 const lastRetry = 60_000
+/** Milliseconds for one try: a fresh one gets through sooner after a pause of the network than one that waits. */
+const attachTimeout = 5_000
 /** Milliseconds between looks at the directory for helpers while there are too few. */
 const lookAgain = 30_000
 
@@ -134,7 +136,8 @@ export class Helpers {
     const { signal } = this.#ended
     const { id } = candidate
     const address = await this.#addressOf(id, signal)
-    const lease = await this.#pool.attach({ id, address }, signal)
+    const patient = AbortSignal.any([signal, AbortSignal.timeout(attachTimeout)])
+    const lease = await this.#pool.attach({ id, address }, patient)
     try {
       const { channel } = lease
       const current = { id, address: lease.address ?? address, since: new Date(), channel }

@@ -1,0 +1,71 @@
+// A node in a lab, as traversal.test.ts plays them: `helper`, `sink` (hashes what it gets and answers with the hash) or
+// `source` (sends until a line comes on stdin). Says everything as JSON lines.
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { createContext, memoryDirectory } from '../../src/directory/index.ts'
+import { Network, parseNodeId, type NetworkOptions } from '../../src/network/index.ts'
+
+const [role, options = '{}', peer = ''] = process.argv.slice(2)
+const given = JSON.parse(options) as NetworkOptions
+const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`)
+
+if (role === 'sink') await sink()
+else if (role === 'source') await source()
+else say({ id: (await start(given)).id })
+
+async function sink(): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const hash = createHash('sha256')
+    socket
+      .on('data', (bytes) => hash.update(bytes))
+      .on('end', () => socket.end(hash.digest('hex')))
+      .on('error', () => undefined)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  const network = await start({
+    ...given,
+    services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }],
+  })
+  say({ id: network.id })
+}
+
+async function source(): Promise<void> {
+  const network = await start(given)
+  network.on('connection', ({ peer: id, state, path }) => {
+    if (id === peer) say({ state, path: path?.kind })
+  })
+  const stream = await network.connect(parseNodeId(peer), { service: 'sink' })
+  stream.on('error', (error) => say({ error: error.message }))
+  let stopped = false
+  process.stdin.once('data', () => (stopped = true))
+  const hash = createHash('sha256')
+  const block = randomBytes(4_096)
+  const progress = setInterval(() => say({ moved: stream.bytesOut - stream.writableLength }), 100)
+  for (let count = 0; !stopped; count++) {
+    block.writeUInt32BE(count)
+    const bytes = Buffer.from(block)
+    hash.update(bytes)
+    if (!stream.write(bytes)) await once(stream, 'drain')
+    // Slow enough for a lab on a busy machine, fast enough to have packets under way at any time.
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  stream.end()
+  const answer: Buffer[] = []
+  for await (const bytes of stream) answer.push(bytes as Buffer)
+  clearInterval(progress)
+  const found = network.connections.find((one) => one.peer === peer)
+  say({
+    same: Buffer.concat(answer).toString() === hash.digest('hex'),
+    history: found?.history.map(({ kind }) => kind),
+  })
+  await network.stop()
+}
+
+async function start(all: NetworkOptions): Promise<Network> {
+  const network = new Network(createContext({ directory: memoryDirectory() }), { host: '0.0.0.0', ...all })
+  await network.start()
+  return network
+}

@@ -1,0 +1,127 @@
+// 25 s. Nodes behind real nft routers meet through helpers, and a transfer goes on whatever breaks on the way.
+import assert from 'node:assert/strict'
+import type { ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Lab } from '../../src/lab/index.ts'
+import type { KindName } from '../../src/sim/index.ts'
+import { labUnavailable } from './available.ts'
+
+const skip = await labUnavailable()
+const program = fileURLToPath(new URL('traversal-node.ts', import.meta.url))
+
+test('port-restricted × port-restricted: direct, and a transfer survives what breaks', { skip }, async () => {
+  await using stage = await open('port-restricted', 'port-restricted')
+  const { lab, helpers, source } = stage
+  await source.until(({ path }) => path === 'direct')
+  await source.moves()
+
+  await lab.flush('a-home') // The router at the caller's side reboots.
+  await source.moves()
+  await lab.flush('b-home')
+  await source.moves()
+
+  helpers[0]!.kill() // Both nodes hang on the other one, too.
+  await source.moves()
+
+  // Nothing passes for a while.
+  const lift = await lab.block('a-home')
+  await source.until(({ state }) => state === 'interrupted')
+  await lift()
+  await source.moves()
+
+  // The direct way is shut: the relay of the helper that is left carries on, until the way is open again.
+  const open4 = await lab.block('a-home', { peer: lab.address('b-home'), protocol: 'udp' })
+  await source.until(({ path }) => path === 'relayed')
+  await source.moves()
+  await open4()
+  await source.until(({ path }) => path === 'direct')
+  await source.moves()
+
+  const { same } = await source.finish()
+  assert.equal(same, true)
+})
+
+test(
+  'symmetric × symmetric: relayed, and a lost relay is replaced by the other helper’s',
+  { skip },
+  async () => {
+    await using stage = await open('symmetric', 'symmetric')
+    const { helpers, source } = stage
+    await source.until(({ path }) => path === 'relayed')
+    await source.moves()
+    helpers[0]!.kill()
+    await source.moves()
+    const { same, history } = await source.finish()
+    assert.equal(same, true)
+    assert.ok(history?.every((kind) => kind === 'relayed'))
+  },
+)
+
+interface Said {
+  readonly id?: string
+  readonly state?: string
+  readonly path?: string
+  readonly moved?: number
+  readonly error?: string
+  readonly same?: boolean
+  readonly history?: readonly string[]
+}
+
+/** What a node says, in order; lines are taken as they are asked for. */
+class Lines {
+  readonly #child: ChildProcess
+  readonly #lines: AsyncIterator<string>
+  #moved = 0
+
+  constructor(child: ChildProcess) {
+    this.#child = child
+    this.#lines = createInterface(child.stdout!)[Symbol.asyncIterator]()
+  }
+
+  async until(is: (said: Said) => boolean): Promise<Said> {
+    for (;;) {
+      const next = await this.#lines.next()
+      if (next.done === true) throw new Error('the node ended')
+      const said = JSON.parse(next.value) as Said
+      if (said.error !== undefined) throw new Error(said.error)
+      this.#moved = said.moved ?? this.#moved
+      if (is(said)) return said
+    }
+  }
+
+  /** More arrives than can have been under way. */
+  async moves(): Promise<void> {
+    const before = this.#moved
+    await this.until(({ moved = 0 }) => moved > before + 400_000)
+  }
+
+  async finish(): Promise<Said> {
+    this.#child.stdin!.write('stop\n')
+    return this.until(({ same }) => same !== undefined)
+  }
+}
+
+async function open(a: KindName, b: KindName) {
+  const lab = await Lab.create({ hosts: { helper: { addresses: 2 } }, sites: { a, b } })
+  const addresses = lab.hosts
+    .find(({ name }) => name === 'helper')!
+    .addresses.filter((address) => !address.includes(':'))
+  const run = (host: string, ...args: string[]): ChildProcess =>
+    lab.exec(host, process.execPath, ['--import', 'tsx', program, ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+  // The relay takes only addresses of the internet, and the lab's are for documentation.
+  const help = { relay: { allow: ['0.0.0.0/0'] } }
+  const helpers = addresses.map((host) => run('helper', 'helper', JSON.stringify({ host, port: 1315, help })))
+  const ids = await Promise.all(helpers.map((child) => new Lines(child).until(({ id }) => id !== undefined)))
+  const options = JSON.stringify({
+    port: 1315,
+    helpers: ids.map(({ id }, index) => `${id}@${addresses[index]}:1315`),
+    timeouts: { keepAlive: 2_000 },
+  })
+  const { id = '' } = await new Lines(run('b1', 'sink', options)).until((said) => said.id !== undefined)
+  const source = new Lines(run('a1', 'source', options, id))
+  return { lab, helpers, source, [Symbol.asyncDispose]: () => lab.close() }
+}
