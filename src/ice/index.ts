@@ -1,3 +1,4 @@
+export { UdpEndpoint, type UdpEndpointOptions } from '../socket/index.ts'
 export type * from './api.ts'
 export { parseCandidate } from './candidate.ts'
 export * from './driver/index.ts'

@@ -1,4 +1,4 @@
-// 10 s. What happens to a connection over its life: in virtual time, both ends run ICE.
+// 15 s. What happens to a connection over its life: in virtual time, both ends run ICE.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MILLISECOND, SECOND } from '../../src/core/machine.ts'
@@ -63,9 +63,9 @@ test('the relayed path is announced first, and both ends then move to the direct
   }
 })
 
-test('port-restricted × symmetric: 50 of 50 direct, half of them within 0.6 s, 95 % within 2 s', () => {
+test('port-restricted × symmetric: 24 of 24 direct, half of them within 0.6 s, 95 % within 2 s', () => {
   const times: number[] = []
-  for (let seed = 1; seed <= 25; seed++) {
+  for (let seed = 1; seed <= 12; seed++) {
     for (const [a, b] of [
       ['port-restricted', 'symmetric'],
       ['symmetric', 'port-restricted'],
@@ -79,7 +79,7 @@ test('port-restricted × symmetric: 50 of 50 direct, half of them within 0.6 s, 
   }
   const sorted = times.sort((x, y) => x - y)
   assert.ok(median(sorted) <= 600, `median ${median(sorted)} ms`)
-  assert.ok((sorted[47] ?? NaN) <= 2000, `95 % ${sorted[47] ?? NaN} ms`)
+  assert.ok((sorted[22] ?? NaN) <= 2000, `95 % ${sorted[22] ?? NaN} ms`)
 })
 
 test('hard NATs without a word about them: the relayed checks show what they are', () => {
