@@ -1,5 +1,6 @@
-/** Blocks are this large at most, and no larger than what is written needs. */
-const LARGEST_BLOCK = 65_536
+import { BLOCK, type Slab } from './slab.ts'
+
+/** Blocks are no larger than what is written needs; the smallest is kept while nothing waits. */
 const SMALLEST_BLOCK = 512
 
 /**
@@ -14,6 +15,11 @@ export class SendQueue {
   #blocks: Uint8Array[] = []
   #from = 0
   #to = 0
+  readonly #slab: Slab
+
+  constructor(slab: Slab) {
+    this.#slab = slab
+  }
 
   /** Copies `bytes` in: the caller may use its buffer again. */
   push(bytes: Uint8Array): void {
@@ -22,7 +28,8 @@ export class SendQueue {
       let last = this.#blocks[this.#blocks.length - 1]
       if (last === undefined || this.#to === last.length) {
         const left = bytes.length - at
-        last = Buffer.allocUnsafeSlow(Math.min(LARGEST_BLOCK, Math.max(SMALLEST_BLOCK, left)))
+        last =
+          left > BLOCK / 2 ? this.#slab.block() : Buffer.allocUnsafeSlow(Math.max(SMALLEST_BLOCK, left))
         this.#blocks.push(last)
         this.#to = 0
       }
@@ -48,9 +55,12 @@ export class SendQueue {
       to += part
       left -= part
       if (this.#from === end) {
-        this.#blocks.shift()
         this.#from = 0
-        if (this.#blocks.length === 0) this.#to = 0
+        if (this.#blocks.length === 1) this.#to = 0
+        if (this.#blocks.length > 1 || block.length > SMALLEST_BLOCK) {
+          this.#blocks.shift()
+          this.#slab.recycle(block)
+        }
       }
     }
   }

@@ -62,7 +62,7 @@ export class Sender {
   timeouts = 0
   retransmissions = 0
   lostPackets = 0
-  readonly #queue = new SendQueue()
+  readonly #queue: SendQueue
   readonly #controller: CongestionController
   readonly #mtu: PathMtu
   readonly #timers: Timers
@@ -108,6 +108,7 @@ export class Sender {
     this.#mtu = mtu
     this.#timers = timers
     this.#slab = slab
+    this.#queue = new SendQueue(slab)
     this.#loss = new LossDetector(this.ring, rtt)
   }
 
