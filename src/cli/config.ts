@@ -134,6 +134,8 @@ const schema = z.strictObject({
   logLevel: z
     .enum(['debug', 'info', 'warn', 'error', 'silent'], 'write one of debug, info, warn, error, silent')
     .default('warn'),
+  /** How pipes decide how fast to send: `ledbat` gives way to everything else on the line. */
+  congestion: z.enum(['bbr', 'cubic', 'ledbat'], 'write one of bbr, cubic, ledbat').default('bbr'),
   /** What moves the datagrams; `auto` takes the native driver where it can be had. */
   udpDriver: z.enum(['auto', 'native', 'dgram'], 'write one of auto, native, dgram').default('auto'),
   /** STUN servers that tell this node its public address. */

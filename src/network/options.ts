@@ -38,7 +38,10 @@ export interface NetworkOptions {
   readonly help?: boolean | HelpOptions
   /** In place of the service that `stun` sets up. */
   readonly traversal?: TraversalService
-  /** Buffers, limits and time-outs of the uTP connections below. */
+  /**
+   * Buffers, limits and time-outs of the uTP connections below, and their congestion control: `bbr` by default;
+   * `{ connection: { congestion: 'ledbat' } }` makes a node give way to all other traffic.
+   */
   readonly utp?: UtpLimits
   readonly limits?: Partial<NetworkLimits>
   readonly timeouts?: Partial<NetworkTimeouts>

@@ -28,8 +28,7 @@ export class SendQueue {
       let last = this.#blocks[this.#blocks.length - 1]
       if (last === undefined || this.#to === last.length) {
         const left = bytes.length - at
-        last =
-          left > BLOCK / 2 ? this.#slab.block() : Buffer.allocUnsafeSlow(Math.max(SMALLEST_BLOCK, left))
+        last = left > BLOCK / 2 ? this.#slab.block() : Buffer.allocUnsafeSlow(Math.max(SMALLEST_BLOCK, left))
         this.#blocks.push(last)
         this.#to = 0
       }

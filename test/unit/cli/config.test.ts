@@ -37,6 +37,7 @@ test('without a file the defaults hold', () => {
     host: '0.0.0.0',
     port: 1315,
     logLevel: 'warn',
+    congestion: 'bbr',
     udpDriver: 'auto',
     portMapping: true,
     services: {},
@@ -77,6 +78,7 @@ test('a mistake names the file, the line, the field, and what to write', () => {
   mistake('host: 0.0.0.0\nport: 99999\n', 2, /port: write a number from 0 to 65535$/)
   mistake('port: "1315"\n', 1, /port: write a number/)
   mistake('prot: 1315\n', 1, /prot: there is no such setting; there are host, port,/)
+  mistake('congestion: reno\n', 1, /congestion: write one of bbr, cubic, ledbat$/)
   mistake('port: [1\n', 2, /./)
   mistake('services:\n  web: nowhere\n', 2, /services\.web\.target: "nowhere" is not HOST:PORT/)
   mistake(
