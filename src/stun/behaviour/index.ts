@@ -1,4 +1,12 @@
 export { BehaviourDiscovery, type DiscoveryOptions } from './discovery.ts'
+export {
+  lifetimeLadder,
+  probeLifetime,
+  type Lifetime,
+  type LifetimePort,
+  type LifetimePorts,
+  type LifetimeProbeOptions,
+} from './lifetime.ts'
 export { judgePorts, type PortSample, type PortVerdict } from './ports.ts'
 export type {
   BehaviourReport,
