@@ -21,6 +21,8 @@ export interface DiscoveryOptions {
   readonly rng: Rng
   /** STUN servers of one address family, best with RFC 5780's two addresses and ports; at most 8 are asked. */
   readonly servers: readonly SocketAddress[]
+  /** Asked too, but only where none of the others has RFC 5780. */
+  readonly spare?: readonly SocketAddress[]
   /** The addresses under which this socket is known on its own machine: what equals one of them is not translated. */
   readonly local: readonly SocketAddress[]
   /**
@@ -136,7 +138,9 @@ export class BehaviourDiscovery implements Machine<BehaviourReport> {
     const rto = Math.min(this.#timing.rto, Math.max(MIN_RTO, 4 * this.#slowest))
     this.#timing = { ...this.#timing, rto }
     if (full === undefined) {
-      this.#testHairpin()
+      const { servers, spare = [] } = this.#options
+      for (const server of spare.slice(0, Math.max(0, MAX_SERVERS - servers.length))) this.#greet(server)
+      this.#then(() => this.#testHairpin())
       return
     }
     const { server, other } = full

@@ -1,6 +1,58 @@
 import { familyOf, type SocketAddress } from '../../core/address.ts'
 import { readIpv4, readIpv6, writeIp } from '../../core/ip.ts'
 
+/** A network's way to IPv4 (RFC 6052 §2): `64:ff9b::/96` is the well-known one. */
+export interface Nat64Prefix {
+  readonly prefix: string
+  /** Of the prefix, in bits. */
+  readonly length: 32 | 40 | 48 | 56 | 64 | 96
+}
+
+/**
+ * The prefixes that DNS64 has made the IPv6 forms of `ipv4only.arpa` with, whose IPv4 addresses are known (RFC 7050
+ * §3): each once.
+ */
+export function nat64Prefixes(addresses: readonly string[]): Nat64Prefix[] {
+  const found = new Map<string, Nat64Prefix>()
+  const ip = new Uint8Array(16)
+  for (const address of addresses) {
+    if (writeIp(address, ip, 0) !== 16) continue
+    const length = LENGTHS.find((bits) => WELL_KNOWN.includes(embedded(ip, bits)))
+    if (length === undefined) continue
+    ip.fill(0, length / 8)
+    const prefix = readIpv6(ip, 0)
+    found.set(`${prefix}/${length}`, { prefix, length })
+  }
+  return [...found.values()]
+}
+
+/** How an IPv4 host is reached through NAT64 (RFC 6052 §2.2). */
+export function synthesizeIpv6({ prefix, length }: Nat64Prefix, ipv4: string): string {
+  const ip = new Uint8Array(16)
+  const quad = new Uint8Array(4)
+  writeIp(prefix, ip, 0)
+  writeIp(ipv4, quad, 0)
+  for (const [n, at] of positions(length).entries()) ip[at] = quad[n] ?? 0
+  return readIpv6(ip, 0)
+}
+
+/** The longest first: zeros behind a short one must not look like a suffix. */
+const LENGTHS = [96, 64, 56, 48, 40, 32] as const
+/** RFC 7050 §8.2. */
+const WELL_KNOWN = ['192.0.0.170', '192.0.0.171']
+
+function embedded(ip: Uint8Array, length: Nat64Prefix['length']): string {
+  return positions(length)
+    .map((at) => ip[at])
+    .join('.')
+}
+
+/** Where the four bytes stand: behind the prefix, but for byte 8, which is zero (RFC 6052 §2.2). */
+function positions(length: Nat64Prefix['length']): number[] {
+  const all = Array.from({ length: 5 }, (_, n) => length / 8 + n)
+  return (length === 96 ? all : all.filter((at) => at !== 8)).slice(0, 4)
+}
+
 /**
  * How to reach `other` (an address that a server says it has) for who reaches the server at `server`. Behind NAT64
  * (RFC 6146) the server calls itself by IPv4 while we send to its IPv6 form: the same /96 prefix then leads to `other`

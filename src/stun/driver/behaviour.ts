@@ -6,21 +6,17 @@ import { UdpEndpoint } from '../../socket/index.ts'
 import { BehaviourDiscovery } from '../behaviour/discovery.ts'
 import { judgePorts, type PortSample, type PortVerdict } from '../behaviour/ports.ts'
 import type { BehaviourReport, NatTraits } from '../behaviour/report.ts'
-import { StunPeerError, StunUsageError } from '../errors.ts'
-import { parseStunUri } from '../uri.ts'
+import { StunPeerError } from '../errors.ts'
 import { StunAgent } from './agent.ts'
-import { discoverStunServers, type StunResolver } from './discover.ts'
 import { abortedError } from './exchanges.ts'
+import { findServers, type FindServersOptions, type FoundServers } from './servers.ts'
 
-export interface DiscoverBehaviourOptions {
+export interface DiscoverBehaviourOptions extends FindServersOptions {
   /** The socket that matters; default: one of the moment, on {@link port}. */
   readonly endpoint?: UdpEndpoint
   /** 0–65535, of a socket of the moment; default 0, any free one. */
   readonly port?: number
-  /** Default: 4, which is what NATs translate. */
-  readonly family?: 4 | 6
   readonly signal?: AbortSignal
-  readonly resolver?: StunResolver
 }
 
 export interface NatBehaviour extends BehaviourReport {
@@ -45,13 +41,13 @@ export async function discoverBehaviour(
   servers: readonly string[],
   options: DiscoverBehaviourOptions = {},
 ): Promise<NatBehaviour> {
-  const { family = 4, signal } = options
-  const addresses = await resolve(servers, options)
+  const { signal } = options
+  const found = await findServers(servers, options)
   if (signal?.aborted === true) throw abortedError(signal)
-  const host = family === 6 ? '::' : '0.0.0.0'
+  const host = found.servers.some(({ address }) => familyOf(address) === 6) ? '::' : '0.0.0.0'
   const endpoint = options.endpoint ?? (await UdpEndpoint.bind({ host, port: options.port ?? 0 }))
   try {
-    const report = await discover(endpoint, addresses, signal)
+    const report = await discover(endpoint, found, signal)
     // After the discovery: fresh mappings in between would disturb the numbers.
     const ports = await discoverPorts(endpoint.address.port, host, report, signal)
     return { ...report, local: endpoint.address, ports }
@@ -70,43 +66,16 @@ export function natTraits({ mapping, filtering, ports }: NatBehaviour): NatTrait
   }
 }
 
-/** Of each server one address, the first of the family. */
-async function resolve(
-  servers: readonly string[],
-  { family = 4, resolver }: DiscoverBehaviourOptions,
-): Promise<SocketAddress[]> {
-  const uris = servers.map((text) => ({ text, uri: parseStunUri(text) }))
-  const secure = uris.find(({ uri }) => uri.scheme === 'stuns')
-  if (secure !== undefined || uris.length === 0) {
-    throw new StunUsageError(
-      'ERR_NATWORK_STUN_CONFIG',
-      secure === undefined
-        ? 'NAT behaviour needs a STUN server to ask: give one, such as stun:stun.example.org'
-        : `"${secure.text}": only stun: over UDP shows how a NAT treats UDP`,
-    )
-  }
-  const found = await Promise.allSettled(
-    uris.map(({ uri }) => discoverStunServers(uri, { family, ...(resolver && { resolver }) })),
-  )
-  const addresses = found.flatMap((one) =>
-    one.status === 'fulfilled' ? (one.value[0] ?? []).slice(0, 1) : [],
-  )
-  const usable = addresses.filter(({ address }) => familyOf(address) === family)
-  const [first] = found
-  if (usable.length === 0 && first?.status === 'rejected') throw first.reason
-  if (usable.length > 0) return usable
-  throw new StunUsageError('ERR_NATWORK_STUN_CONFIG', `none of the STUN servers has an IPv${family} address`)
-}
-
 function discover(
   endpoint: UdpEndpoint,
-  servers: readonly SocketAddress[],
+  { servers, spare }: FoundServers,
   signal: AbortSignal | undefined,
 ): Promise<BehaviourReport> {
   return new Promise((done, reject) => {
     const machine = new BehaviourDiscovery(endpoint.now(), {
       rng: systemRng,
       servers: servers.map((server) => endpoint.path(server).remote),
+      spare: spare.map((server) => endpoint.path(server).remote),
       local: localAddresses(endpoint.address),
     })
     const attachment = endpoint.attach(machine, (report) => {

@@ -21,6 +21,8 @@ export interface DiscoverOptions {
   /** How a `stun:` URI will be spoken; `stuns:` is TLS over TCP always. Default `udp`. */
   readonly transport?: 'udp' | 'tcp'
   readonly family?: 4 | 6
+  /** Prefer servers with RFC 5780, where DNS names some (`_stun-behavior._udp`). */
+  readonly behaviour?: boolean
   readonly resolver?: StunResolver
   readonly rng?: Rng
 }

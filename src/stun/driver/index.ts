@@ -10,3 +10,7 @@ export { discoverStunServers, type DiscoverOptions, type StunResolver, type Stun
 export type { StunAnswer, StunAsk } from './exchanges.ts'
 export { getMappedAddress, type MappedAddress, type MappedAddressOptions } from './mapped-address.ts'
 export { StunService, type StunServiceOptions } from './service.ts'
+export { discoverLifetime, type DiscoverLifetimeOptions } from './lifetime.ts'
+export { discoverMtu } from './mtu.ts'
+export { discoverNat64 } from './nat64.ts'
+export { findServers, type FindServersOptions, type FoundServers } from './servers.ts'

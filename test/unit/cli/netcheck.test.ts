@@ -1,4 +1,4 @@
-// 2 s. `natwork netcheck` against a server of our own on loopback: what it prints, and how it ends.
+// 3 s. `natwork netcheck` against a server of our own on loopback: what it prints, and how it ends.
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -52,12 +52,17 @@ test('without a NAT: every verdict, for programs and for people', async (t) => {
   const server = await startServer(t)
   const { code, out, err } = await netcheck(t, server, '--json')
   assert.deepEqual([code, err], [0, ''])
-  const seen = JSON.parse(out) as Record<string, { value: unknown; observations: string[]; meaning: string }>
-  const words = ['udp', 'translation', 'mapping', 'filtering', 'ports', 'hairpin']
+  type Findings = Record<string, { value: unknown; observations: string[]; meaning: string }>
+  const { ipv4: seen, ipv6, ...here } = JSON.parse(out) as Findings & { ipv4: Findings; ipv6: null }
+  const words = ['udp', 'translation', 'mapping', 'filtering', 'ports', 'hairpin', 'mtu']
   assert.deepEqual(
     words.map((word) => seen[word]!.value),
-    [true, 'none', 'endpoint-independent', 'endpoint-independent', 'preserving', 'none'],
+    [true, 'none', 'endpoint-independent', 'endpoint-independent', 'preserving', 'none', 1500],
   )
+  assert.equal(ipv6, null)
+  assert.equal(seen['lifetime'], null)
+  assert.equal(here['doubleNat']!.value, false)
+  assert.equal(here['portMapping']!.meaning, 'not asked')
   for (const word of words) {
     assert.ok(seen[word]!.observations.length > 0 && seen[word]!.meaning.length > 0, word)
   }
@@ -65,6 +70,8 @@ test('without a NAT: every verdict, for programs and for people', async (t) => {
 
   const people = await netcheck(t, server)
   assert.equal(people.code, 0)
+  assert.match(people.out, /packet size +1500 bytes +full Ethernet packets pass/)
+  assert.match(people.out, /double NAT +no +at most one NAT/)
   assert.match(people.out, /mapping +endpoint-independent +one address for all/)
   assert.match(people.out, /127\.0\.0\.2:\d+ +127\.0\.0\.1:\d+ +[\d.]+ ms/)
 })
@@ -82,6 +89,7 @@ for (const [why, args, message] of [
   ['no server', [], /no STUN server to ask: write/],
   ['no URI', ['example.org'], /not a STUN URI: write stun:/],
   ['TLS', ['stuns:example.org'], /only stun: over UDP/],
+  ['a lifetime too short', ['stun:127.0.0.1:1', '--lifetime', '1'], /--lifetime 1: give seconds, 5 to 3600/],
   ['no port', ['stun:127.0.0.1:1', '--port', 'x'], /port/],
 ] as const) {
   test(`a mistake on the command line: ${why}`, async (t) => {
