@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import type { SocketAddress } from '../../src/core/address.ts'
-import { Lab } from '../../src/lab/index.ts'
+import { Lab, type PipedProcess } from '../../src/lab/index.ts'
 import { certificate } from '../interop/stun-peers.ts'
 import { labUnavailable } from './available.ts'
 
@@ -21,7 +21,7 @@ const program = (name: string): string[] => [
 
 /** A program of `fixtures`: what it says, by the first key of each line. */
 class Spoken extends EventEmitter {
-  readonly #child: ReturnType<typeof Lab.prototype.exec>
+  readonly #child: PipedProcess
   /** What went wrong, and what it printed besides. */
   readonly trouble: string[] = []
 
@@ -29,8 +29,8 @@ class Spoken extends EventEmitter {
     super()
     const child = lab.exec(host, process.execPath, [...program(name), JSON.stringify(options)])
     this.#child = child
-    child.stderr?.on('data', (text) => this.trouble.push(String(text)))
-    createInterface({ input: child.stdout! }).on('line', (line) => {
+    child.stderr.on('data', (text) => this.trouble.push(String(text)))
+    createInterface({ input: child.stdout }).on('line', (line) => {
       const said = line.startsWith('{') ? (JSON.parse(line) as Record<string, unknown>) : { [line]: true }
       if (said['error'] !== undefined) this.trouble.push(line)
       this.emit(Object.keys(said)[0]!, said)
@@ -38,7 +38,7 @@ class Spoken extends EventEmitter {
   }
 
   tell(order: object): void {
-    this.#child.stdin?.write(`${JSON.stringify(order)}\n`)
+    this.#child.stdin.write(`${JSON.stringify(order)}\n`)
   }
 
   async hear<T>(what: string): Promise<T> {

@@ -375,8 +375,10 @@ describe('channels', () => {
     for (let n = 0; n < 12; n++) stage.send(peer(), Uint8Array.of(n))
     const number = channelOf(stage.output.at(-1)!)
     assert.ok(stage.receive(Buffer.of(number >> 8, number & 255, 0, 2, 7, 8, 0, 0)), 'with padding')
-    assert.equal(stage.input[0]?.path, stage.client.path(peer()))
-    assert.deepEqual(stage.input[0]?.bytes, Buffer.of(7, 8))
+    const [came] = stage.input
+    assert.ok(came)
+    assert.equal(came.path, stage.client.path(peer()))
+    assert.deepEqual(came.bytes, Buffer.of(7, 8))
     assert.ok(
       stage.receive(Buffer.of(number >> 8, number & 255, 0, 9, 7, 8)),
       'ours, and dropped: its length lies',

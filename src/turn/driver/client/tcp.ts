@@ -177,7 +177,7 @@ function bindConnection(
   const stun = new StunClient({ rng: systemRng })
   const path = { remote: { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 } }
   return new Promise((resolve, reject) => {
-    let timer: NodeJS.Timeout | undefined
+    const timer = setTimeout(() => onClose(), BIND_TIMEOUT)
     const settle = (): void => {
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
@@ -228,7 +228,6 @@ function bindConnection(
     }
     signal.addEventListener('abort', onAbort, { once: true })
     socket.on('readable', onReadable).once('error', fail).once('close', onClose)
-    timer = setTimeout(onClose, BIND_TIMEOUT)
     stun.request(systemClock.now(), {
       method: Method.ConnectionBind,
       path,
