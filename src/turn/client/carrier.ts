@@ -55,6 +55,8 @@ export class RelayCarrier implements Carrier {
   readonly #transactionId = new Uint8Array(12)
   // Bounded by MAX_PEERS: the one used longest ago goes whose channel the server has forgotten.
   readonly #peers = new Map<string, Peer>()
+  /** An entry lives as long as its path. */
+  readonly #behind = new WeakMap<Path, Peer>()
   #isLive = false
   #isDead = false
 
@@ -115,7 +117,7 @@ export class RelayCarrier implements Carrier {
   }
 
   send(now: Micros, { path, data }: Transmit): void {
-    const peer = path instanceof Peer && !path.evicted ? path : this.#peer(now, path.remote)
+    const peer = path instanceof Peer && !path.evicted ? path : this.#peerBehind(now, path)
     if (peer === undefined || this.#isDead) {
       this.counters.dropped++
       return
@@ -169,6 +171,15 @@ export class RelayCarrier implements Carrier {
 
   get nextAt(): Micros {
     return this.#isLive ? Math.min(this.#permissions.nextAt, this.#channels.nextAt) : Infinity
+  }
+
+  /** For a path that somebody else made to the same place: looked up by its address once, not with every datagram. */
+  #peerBehind(now: Micros, path: Path): Peer | undefined {
+    const known = this.#behind.get(path)
+    if (known !== undefined && !known.evicted) return known
+    const peer = this.#peer(now, path.remote)
+    if (peer !== undefined) this.#behind.set(path, peer)
+    return peer
   }
 
   #peer(now: Micros, remote: SocketAddress): Peer | undefined {

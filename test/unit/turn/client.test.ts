@@ -388,6 +388,19 @@ describe('channels', () => {
     assert.equal(stage.receive(Buffer.of(0x41, 0, 0, 1, 7)), false)
   })
 
+  test('any path to the same place through the same carrier is the same peer’s', () => {
+    const stage = new Stage().allocated()
+    for (let n = 0; n < 12; n++) stage.send(peer(), Uint8Array.of(n))
+    const { via } = stage.client.path(peer())
+    assert.ok(via)
+    const path = { remote: peer(), via }
+    for (let n = 0; n < 3; n++) via.send(stage.now, { path, data: Uint8Array.of(9) })
+    assert.deepEqual(
+      stage.output.slice(-4).map((bytes) => channelOf(bytes)),
+      new Array(4).fill(channelOf(stage.output.at(-1)!)),
+    )
+  })
+
   test('on a stream the frames are padded with zeros', () => {
     const stage = new Stage({ reliable: true }).allocated()
     for (let n = 0; n < 12; n++) stage.send(peer(), Uint8Array.of(7))
