@@ -40,11 +40,6 @@ export interface DiallerParts {
   readonly helpers: () => readonly NodeId[]
 }
 
-/**
- * Milliseconds that signalling has before a node with helpers is also dialled at its addresses. Such a node is most likely behind
- * a NAT, and a packet that comes before that NAT was opened from inside can keep it shut for us.
- */
-const headStart = 1_500
 /** Milliseconds for an answer along a path that worked a moment ago, before the path is doubted. */
 const answerTime = 500
 
@@ -150,7 +145,10 @@ export class Dialler {
     const meeting = this.#meet(id, helpers, info, either)
     const direct = async (): Promise<SecureStream> => {
       const failed = meeting.then(() => new Promise<never>(ignore), ignore)
-      await Promise.race([failed, sleep(headStart, undefined, { signal: either, ref: false })])
+      await Promise.race([
+        failed,
+        sleep(this.#session.timeouts.headStart, undefined, { signal: either, ref: false }),
+      ])
       return await this.#connect(id, addresses, either)
     }
     const ways = addresses.length === 0 ? [meeting] : [meeting, direct()]

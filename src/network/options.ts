@@ -84,6 +84,11 @@ export interface NetworkTimeouts {
   readonly idle: number
   /** Between two questions whether a silent helper is there: 15,000. A lost one is noticed within twice that. */
   readonly keepAlive: number
+  /**
+   * For a path to be found through helpers, before a node that has some is dialled at its addresses too: 1,500. Such a node is
+   * most likely behind a NAT, and a packet that comes before that was opened from inside can keep it shut for us.
+   */
+  readonly headStart: number
   /** For a refusal to arrive: 5,000. */
   readonly linger: number
 }
@@ -105,5 +110,6 @@ export const defaultTimeouts: NetworkTimeouts = {
   service: 10_000,
   idle: 60_000,
   keepAlive: 15_000,
+  headStart: 1_500,
   linger: 5_000,
 }

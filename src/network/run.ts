@@ -116,6 +116,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
 
     meeting.attach(utp.endpoint)
     toClose.push(
+      () => meeting.stop(),
       () => traversal.stop(),
       () => mapped.stop(),
     )
@@ -134,10 +135,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
 
-    toClose.push(
-      () => meeting.stop(),
-      () => publisher.stop(),
-    )
+    toClose.push(() => publisher.stop())
     publisher.start()
     await unlessAborted(meeting.start(), signal)
     logger.info('network started', { id: identity.id, addresses: addresses().map(formatAddress) })

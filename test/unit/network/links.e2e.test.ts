@@ -10,7 +10,8 @@ import { listen, makeNode, type Node } from './nodes.ts'
 const helperText = ({ network }: Node): string => `${network.id}@${formatAddress(network.boundAddress)}`
 
 async function startNode(t: TestContext, options: NetworkOptions = {}): Promise<Node> {
-  const node = makeNode(t, options)
+  // Signals alone: a busy machine must not make the addresses in the record the faster way.
+  const node = makeNode(t, { timeouts: { headStart: 60_000 }, ...options })
   await node.network.start()
   return node
 }

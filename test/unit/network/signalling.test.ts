@@ -262,6 +262,52 @@ test('a signaller takes each signal once, whoever repeats, reorders or forges it
   channel.close()
 })
 
+test('a helper that takes signals and drops them is not relied on', async (t) => {
+  const liar = helperOf(t, helen)
+  const honest = helperOf(t, hugo)
+  // The liar says yes to everything.
+  const [end, liarEnd] = duplexPair()
+  const yes: ControlHandler = () => Promise.resolve({})
+  const toLiar = new ControlChannel(end, helen.id, { handler: yes, idle: 60_000 })
+  const atLiar = new ControlChannel(liarEnd, alice.id, { handler: yes, idle: 60_000 })
+  const toHonest = honest.join(alice).channel
+  t.after(() => {
+    toLiar.close(new Error('the test is over'))
+    atLiar.close(new Error('the test is over'))
+  })
+  const b = honest.join(bob)
+  await b.channel.ask({ type: 'attach', info: recordOf(bob) })
+  const open = new Map([
+    [helen.id, toLiar],
+    [hugo.id, toHonest],
+  ])
+  const signaller = new Signaller({
+    identity: alice,
+    pool: { get: (id: typeof helen.id) => open.get(id) } as unknown as ControlPool,
+    helpers: () => [toLiar, toHonest],
+    schema: messageSchema,
+    onSignal: () => undefined,
+  })
+  const at = { address: '192.0.2.1', port: 1315 }
+  const target = {
+    ...targetOf(bob),
+    helpers: [
+      { id: helen.id, address: at },
+      { id: hugo.id, address: at },
+    ],
+  }
+  const first = await signaller.send(target, 'hello')
+  assert.equal(first, toLiar)
+  assert.equal(liar.exchange.size, 0)
+  // Nothing came back: the next one goes another way.
+  const second = await signaller.send(target, 'hello', { avoid: new Set([first]) })
+  assert.equal(second, toHonest)
+  const delivered = await b.next()
+  assert.equal(delivered.type, 'deliver')
+  assert.ok('body' in delivered)
+  assert.equal(openSignal(bob, Buffer.from(delivered.body, 'base64'))?.text, '"hello"')
+})
+
 test('a control stream that does not answer is closed; questions beyond its bound are refused', async (t) => {
   const [mine, theirs] = duplexPair()
   theirs.on('error', () => undefined) // It reads nothing.
