@@ -456,7 +456,6 @@ export class Session implements IceSession {
       return
     }
     this.#search?.stop(now, 'hit')
-    this.#releaseSockets()
   }
 
   #selected(now: Micros, pair: Pair): void {
@@ -517,7 +516,10 @@ export class Session implements IceSession {
         }
         this.#checks.send(at, about, own.candidate.priority, ttl)
       },
-      report: (at, search) => this.#note(at, { what: 'search', search }),
+      report: (at, search) => {
+        this.#note(at, { what: 'search', search })
+        if (search.state !== 'started') this.#releaseSockets()
+      },
     })
   }
 

@@ -51,6 +51,20 @@ test('a direct path that was lost, and a relayed one in its place', () => {
   assert.equal(outcome, 'relayed')
 })
 
+test('a search that found nothing says so, and closes its sockets', () => {
+  const meeting = new Meeting({ a: 'port-restricted', b: 'symmetric', seed: 1 })
+  const { world, a, b } = meeting
+  world.internet.block(a.site.publicAddresses[0]!, b.site.publicAddresses[0]!)
+  meeting.connect()
+  world.runFor(20 * SECOND)
+  assert.equal(b.openedSockets, 256)
+  assert.equal(b.carriers.size, 0)
+  const { code, outcome, sentence } = explain(a.session.trace, a.session.pairs)
+  assert.equal(code, 'search-exhausted')
+  assert.equal(outcome, 'relayed')
+  assert.match(sentence, /2048 packets/)
+})
+
 test('no relay, and nothing answers', () => {
   const meeting = new Meeting({ a: 'port-restricted', b: 'full-cone', seed: 1, relay: false })
   const { world, a, b } = meeting
