@@ -228,6 +228,7 @@ export class Lifecycle {
     this.#cleared = false
     if (error instanceof StunRedirectError && error.authenticated && error.alternate !== undefined) {
       this.#state = 'offline'
+      this.#requests.forgetChallenge()
       this.#handler.redirected(error.alternate, error.domain)
     } else if (
       status === ErrorCode.UnknownAttribute &&

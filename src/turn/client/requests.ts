@@ -75,6 +75,11 @@ export class Requests {
     return this.#auth
   }
 
+  /** Another server comes next, with a challenge of its own (RFC 8489 §10). */
+  forgetChallenge(): void {
+    this.#auth = this.#auth?.fresh()
+  }
+
   ask(now: Micros, ask: Ask): void {
     const transaction = this.#stun.request(now, {
       method: ask.method,

@@ -1,38 +1,58 @@
-// 2 s. An allocation over TCP: a relay that does not read, one that hangs up, one that says nothing.
+// 2 s. An allocation over TCP: a relay that does not read, hangs up, talks nonsense, or sends us elsewhere.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer, type AddressInfo, type Socket } from 'node:net'
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { Attribute, MessageClass, Method, StunBuilder, StunView } from '../../../src/stun/index.ts'
+import type { SocketAddress } from '../../../src/core/address.ts'
+import { systemClock } from '../../../src/core/ports.ts'
+import {
+  Attribute,
+  LongTermServerAuth,
+  MessageClass,
+  Method,
+  StaticUsers,
+  StunView,
+} from '../../../src/stun/index.ts'
 import { connectRelay, TurnFramer, type RelayAllocation } from '../../../src/turn/index.ts'
-import { RELAYED } from './scripted.ts'
+import { Answers, RELAYED } from './scripted.ts'
 
 const peer = { address: '198.51.100.1', port: 9 }
 
-/** A relay that gives what is asked for; `onSocket` gets each connection, `port` changes with each allocation. */
-async function withRelay(use: (relay: RelayAllocation, sockets: Socket[]) => Promise<void>): Promise<void> {
+/** A server over TCP that answers each request as it is told. */
+async function serve(
+  answer: (request: StunView, from: SocketAddress) => Uint8Array,
+): Promise<{ server: Server; port: number; sockets: Socket[] }> {
   const sockets: Socket[] = []
-  let allocations = 0
   const server = createServer((socket) => {
     sockets.push(socket)
     socket.on('error', () => undefined)
     const view = new StunView()
-    const builder = new StunBuilder()
+    const from = { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 }
     const framer = new TurnFramer({
       onMessage: (message) => {
-        if (!view.open(message) || view.messageClass !== MessageClass.Request) return
-        builder.startResponse(view, MessageClass.Success).uint32(Attribute.Lifetime, 600)
-        if (view.method === Method.Allocate) {
-          builder.xorAddress(Attribute.XorRelayedAddress, { ...RELAYED, port: RELAYED.port + allocations++ })
-        }
-        socket.write(builder.copy())
+        if (view.open(message) && view.messageClass === MessageClass.Request) socket.write(answer(view, from))
       },
     })
     socket.on('data', (chunk: Buffer) => framer.push(chunk))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const relay = await connectRelay(`turn:127.0.0.1:${(server.address() as AddressInfo).port}?transport=tcp`)
+  return { server, port: (server.address() as AddressInfo).port, sockets }
+}
+
+/** A relay that gives what is asked for, at another port with each allocation. */
+async function withRelay(use: (relay: RelayAllocation, sockets: Socket[]) => Promise<void>): Promise<void> {
+  let allocations = 0
+  const { server, port, sockets } = await serve((request) =>
+    request.method === Method.Allocate
+      ? new Answers(request).ok((builder) =>
+          builder
+            .uint32(Attribute.Lifetime, 600)
+            .xorAddress(Attribute.XorRelayedAddress, { ...RELAYED, port: RELAYED.port + allocations++ }),
+        )
+      : new Answers(request).usual(),
+  )
+  const relay = await connectRelay(`turn:127.0.0.1:${port}?transport=tcp`)
   try {
     await use(relay, sockets)
   } finally {
@@ -88,3 +108,49 @@ test('what is no TURN ends the connection, not the process', () =>
     sockets[0]!.write('SSH-2.0-OpenSSH\r\n')
     await renewed
   }))
+
+for (const circle of [false, true]) {
+  test(`300 Try Alternate over TCP: ${circle ? 'in a circle, an error' : 'another connection, and the allocation there'}`, async () => {
+    const auth = new LongTermServerAuth(
+      new StaticUsers('relay.test', { user: 'secret' }),
+      new Uint8Array(32).fill(5),
+      600_000_000,
+    )
+    const signed = (
+      request: StunView,
+      from: SocketAddress,
+      reply: (answers: Answers) => Uint8Array,
+    ): Uint8Array => {
+      const checked = auth.check(systemClock.now(), request, from)
+      return checked.ok
+        ? reply(new Answers(request, checked.sign))
+        : new Answers(request, checked.challenge).error(checked.code)
+    }
+    let alternate = { address: '127.0.0.1', port: 0 }
+    const sendAway = (request: StunView, from: SocketAddress): Uint8Array =>
+      signed(request, from, (answers) =>
+        answers.error(300, (builder) => builder.address(Attribute.AlternateServer, alternate)),
+      )
+    const first = await serve(sendAway)
+    const second = await serve((request, from) =>
+      circle ? sendAway(request, from) : signed(request, from, (answers) => answers.usual()),
+    )
+    alternate = { address: '127.0.0.1', port: second.port }
+    const credentials = { username: 'user', password: 'secret', proxy: false } as const
+    const connecting = connectRelay(`turn:127.0.0.1:${first.port}?transport=tcp`, credentials)
+    try {
+      if (circle) {
+        await assert.rejects(connecting, { code: 'ERR_NATWORK_STUN_REDIRECT' })
+      } else {
+        const relay = await connecting
+        assert.deepEqual(relay.allocation.server, alternate)
+        await relay.close()
+      }
+    } finally {
+      for (const { server, sockets } of [first, second]) {
+        for (const socket of sockets) socket.destroy()
+        server.close()
+      }
+    }
+  })
+}
