@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Attribute, Method, type StunBuilder } from '../../src/stun/index.ts'
 import { PeerPolicy } from '../../src/turn/index.ts'
-import { Bench, external, type BenchClient, type FakeSocket } from '../unit/turn/server-harness.ts'
+import { Bench, external, type BenchClient } from '../unit/turn/server-harness.ts'
 
 // Strangers, and users gone mad, against the relay: about 15 seconds. Another seed: NATWORK_FUZZ_SEED=…, longer:
 // NATWORK_FUZZ_FACTOR=100.
@@ -93,7 +93,7 @@ function check(bench: Bench, policy: PeerPolicy): void {
     assert.ok(allocation.permissionCount <= limits.permissions && allocation.channelCount <= limits.channels)
     assert.equal(allocation.ended, false)
   }
-  const live = new Set([...relay.allocations.values()].flatMap(({ sockets }) => sockets as FakeSocket[]))
+  const live = new Set<object>([...relay.allocations.values()].flatMap(({ sockets }) => sockets))
   for (const socket of bench.sockets) {
     assert.equal(socket.closed, !live.has(socket), 'a socket that nobody has')
     for (const { to } of socket.sent) assert.equal(policy.refuses(to), undefined, `sent to ${to.address}`)
