@@ -51,12 +51,12 @@ export class Relays {
    */
   async borrow(sources: readonly RelaySource[], user: RelayUser): Promise<void> {
     for (const source of sources) {
-      if (user.ended.aborted) return
+      if (ended(user)) return
       const entry = this.#entry(source)
       entry.users++
       try {
         const relay = await entry.relay
-        if (user.ended.aborted) {
+        if (ended(user)) {
           this.#release(source.channel.peer, entry)
         } else {
           this.#lend(relay, source, user, entry)
@@ -186,4 +186,9 @@ export async function unlessFoundSoon(
 ): Promise<boolean> {
   await sleep(time, undefined, { signal, ref: false }).catch(() => undefined)
   return !signal.aborted && !isFound()
+}
+
+// A function, since it may have become true in between.
+function ended(user: RelayUser): boolean {
+  return user.ended.aborted
 }

@@ -159,7 +159,7 @@ test(
 class Client {
   readonly #lab: Lab
   readonly #input: NodeJS.WritableStream
-  readonly #lines: AsyncIterator<string>
+  readonly #lines: AsyncIterator<string, undefined>
   readonly #news: News[] = []
 
   constructor(lab: Lab, host: string) {

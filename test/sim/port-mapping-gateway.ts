@@ -224,7 +224,7 @@ export class Bench {
     this.mapper = new GatewayMapper({
       rng: {
         uint32: () => this.random(),
-        fill: (bytes) => void bytes.forEach((_, i) => (bytes[i] = this.random())),
+        fill: (bytes) => bytes.forEach((_, i) => (bytes[i] = this.random())),
       },
       gateway: GATEWAY,
       internal: CLIENT,

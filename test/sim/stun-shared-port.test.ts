@@ -15,7 +15,7 @@ import {
 } from '../../src/stun/index.ts'
 import { channelOf, looksLikeUtp, writeChannelData } from '../../src/turn/protocol/index.ts'
 import { UtpMachine, type UtpEvent } from '../../src/utp/index.ts'
-import { Sink, Source, type UtpHost } from './utp-model.ts'
+import { Sink, Source } from './utp-model.ts'
 
 const SIZE = 4_000_000
 const PORT = 1315
@@ -122,8 +122,8 @@ class Node {
     attach('utp', this.machine, (event) => this.#onUtp(event))
     attach('stun', keeper, (event) => event.known && this.addresses.add(event.address.address))
     attach('stun', this.#client, (event) => {
-      assert.equal(event.type, 'response')
-      if (event.type === 'response') this.addresses.add(event.response.mappedAddress()!.address)
+      assert.ok(event.type === 'response')
+      this.addresses.add(event.response.mappedAddress()!.address)
       this.answered++
     })
     attach('stun', server, () => undefined)
@@ -141,9 +141,8 @@ class Node {
   }
 
   #onUtp(event: UtpEvent): void {
-    const host = { host: this.host } as UtpHost
-    this.sink.handle(host, event)
-    if (['connected', 'incoming', 'writable'].includes(event.type)) this.source.pump(host, event.connection)
+    this.sink.handle(this, event)
+    if (['connected', 'incoming', 'writable'].includes(event.type)) this.source.pump(this, event.connection)
   }
 }
 

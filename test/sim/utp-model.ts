@@ -37,7 +37,7 @@ export class Sink {
   hash = 0
   ended = false
 
-  handle(host: UtpHost, event: UtpEvent): void {
+  handle(host: Pick<UtpHost, 'host'>, event: UtpEvent): void {
     if (event.type === 'readable') {
       for (
         let part = event.connection.read(host.host.now());
@@ -66,7 +66,7 @@ export class Source {
     this.#left = size
   }
 
-  pump(host: UtpHost, connection: UtpConnection): void {
+  pump(host: Pick<UtpHost, 'host'>, connection: UtpConnection): void {
     while (this.#left > 0) {
       if (this.#block.length === 0) this.#block = this.#more(Math.min(this.#left, 65_536))
       const taken = connection.write(host.host.now(), this.#block)
