@@ -74,6 +74,8 @@ export class PeerLink {
   #timeoutsSeen = 0
   #past = { bytesIn: 0, bytesOut: 0, sent: 0, lost: 0 }
   #path: Path | undefined
+  /** The session has found it; otherwise it is where a connection came from, or was dialled to. */
+  #isFound = false
   #up = new AbortController()
   readonly #history: PathUse[] = []
   #idleSince: number
@@ -169,7 +171,8 @@ export class PeerLink {
     if (this.#streams.has(stream)) return
     this.#streams.add(stream)
     stream.once('close', () => this.#forget(stream))
-    if (this.#path === undefined || this.#session === undefined) this.#use(stream.connection.path, 'direct')
+    const { path } = stream.connection
+    if (this.#path === undefined || this.#session === undefined) this.#use(path, this.#kindOf(path))
     else stream.setPath(this.#path)
   }
 
@@ -211,6 +214,7 @@ export class PeerLink {
         this.#tellLater(event.candidate)
         break
       case 'path':
+        this.#isFound = true
         this.#restarts = 0
         clearTimeout(this.#restartTimer)
         this.#use(event.path.path, event.path.kind, event.path.local.address)
@@ -220,7 +224,9 @@ export class PeerLink {
         this.#interrupted()
         break
       case 'failed':
-        if (this.#path === undefined && !this.hasStreams) {
+        // The node answers at an address that was known; nothing else was found.
+        if (!this.#isFound && this.#path !== undefined) this.#endSession()
+        else if (this.#path === undefined && !this.hasStreams) {
           this.#fail(
             new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `no path to ${this.peer}: ${event.message}`),
           )
@@ -276,6 +282,7 @@ export class PeerLink {
     const session = this.#host.open(this, controlling)
     this.#session = session
     this.#name = name
+    this.#isFound = false
     this.#complete = false
     this.#heardAt = 0
     this.#gather(session)
@@ -519,6 +526,11 @@ export class PeerLink {
     })
     if (this.#history.length > maxHistory) this.#history.shift()
     this.#host.changed(this)
+  }
+
+  #kindOf(path: Path): PathUse['kind'] {
+    const found = this.#session?.validPaths.find((one) => samePath(one.path, path))
+    return found?.kind ?? (path.via?.kind === 'relay' ? 'relayed' : 'direct')
   }
 
   #unuse(): void {

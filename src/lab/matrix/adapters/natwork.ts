@@ -4,8 +4,8 @@ import { once } from 'node:events'
 import { networkInterfaces } from 'node:os'
 import { createServer } from 'node:net'
 import { formatAddress } from '../../../core/address.ts'
-import { createContext, memoryDirectory } from '../../../directory/index.ts'
-import { Network, parseNodeId, type NetworkOptions, type NodeConnection } from '../../../network/index.ts'
+import { createContext, memoryDirectory, type Directory } from '../../../directory/index.ts'
+import { Network, type NetworkOptions, type NodeConnection, type NodeInfo } from '../../../network/index.ts'
 import {
   fail,
   play,
@@ -21,7 +21,7 @@ const PORT = 1315
 /** How long a better path may take to be found, before the payload goes by the one there is. */
 const DIRECT_MS = 5_000
 
-const task = readTask<{ helpers: readonly string[] }, { id: string }>()
+const task = readTask<{ helpers: readonly string[] }, { record: string }>()
 
 play(task, { helper, a, b })
 
@@ -33,8 +33,8 @@ async function helper(): Promise<void> {
   const help = { relay: { allow: ['0.0.0.0/0', '::/0'] } }
   const [main = '', second = ''] = task.helper(4)
   const [main6 = ''] = task.helper(6)
-  const first = await startNetwork({ host: '::', port: PORT, help })
-  const other = await startNetwork({ host: second, port: PORT + 1, help })
+  const first = await startNetwork({ host: '::', port: PORT, help }, memoryDirectory())
+  const other = await startNetwork({ host: second, port: PORT + 1, help }, memoryDirectory())
   say({
     event: 'ready',
     info: {
@@ -57,12 +57,16 @@ async function b(): Promise<void> {
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
   const network = await startPeer({ services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }] })
-  say({ event: 'ready', info: { id: network.id } })
+  say({ event: 'ready', info: { record: JSON.stringify(network.self) } })
 }
 
 async function a(): Promise<void> {
-  const network = await startPeer({})
-  const peer = parseNodeId(task.peerInfo.id)
+  const record = JSON.parse(task.peerInfo.record) as NodeInfo
+  const peer = record.id
+  // It knows the node's record, as after any earlier contact, or by a list that somebody keeps.
+  const directory = memoryDirectory()
+  await directory.put(record)
+  const network = await startPeer({}, directory)
   const clock = startClock()
   let direct = (): void => undefined
   const isDirect = new Promise<void>((resolve) => (direct = resolve))
@@ -97,23 +101,24 @@ async function a(): Promise<void> {
   })
 }
 
-function startPeer(options: NetworkOptions): Promise<Network> {
+function startPeer(options: NetworkOptions, directory = memoryDirectory()): Promise<Network> {
   const own = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
   const has4 = own.some(({ family }) => family === 'IPv4')
   const has6 = own.some(({ family }) => family === 'IPv6')
   const [first = '', second = '', first6 = ''] = task.helperInfo.helpers
-  return startNetwork({
+  const network: NetworkOptions = {
     host: has6 ? '::' : '0.0.0.0',
     port: task.port,
     helpers: has4 ? [first, second] : [first6],
     ...options,
-  })
+  }
+  return startNetwork(network, directory)
 }
 
-async function startNetwork(options: NetworkOptions): Promise<Network> {
-  const network = new Network(createContext({ directory: memoryDirectory() }), options)
+async function startNetwork(options: NetworkOptions, directory: Directory): Promise<Network> {
+  const network = new Network(createContext({ directory }), options)
   await network.start()
   return network
 }
