@@ -75,9 +75,7 @@ test('a relay that does not read costs no memory: what does not fit is dropped, 
       if (++sent % 50 === 0) await new Promise(setImmediate)
       assert.ok(sent < 100_000)
     }
-    const { dropped } = relay.counters
     socket!.resume()
-    while (relay.counters.dropped > dropped || relay.counters.sent === 0) await new Promise(setImmediate)
     // It is read to the end, and there is room again.
     let quiet = relay.counters
     do {
@@ -154,3 +152,32 @@ for (const circle of [false, true]) {
     }
   })
 }
+
+test('where UDP gets no answer, TCP is tried next, and wins', async () => {
+  const { server, port, sockets } = await serve((request) => new Answers(request).usual())
+  try {
+    const relay = await connectRelay(`turn:127.0.0.1:${port}`, { proxy: false })
+    assert.equal(relay.transport, 'tcp')
+    await relay.close()
+  } finally {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  }
+})
+
+test('given up: the reason is the cause, and nothing stays behind', async () => {
+  const { server, port, sockets } = await serve(() => new Uint8Array(0))
+  const reason = new Error('enough')
+  const given = new AbortController()
+  try {
+    const connecting = connectRelay(`turn:127.0.0.1:${port}`, { proxy: false, signal: given.signal })
+    await once(server, 'connection')
+    given.abort(reason)
+    await assert.rejects(connecting, { code: 'ERR_NATWORK_TURN_ABORTED', cause: reason })
+    const [socket] = sockets
+    if (!socket!.destroyed) await once(socket!, 'close')
+  } finally {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  }
+})

@@ -41,7 +41,9 @@ export async function race<T>(
           },
           (error: unknown) => {
             failed++
-            if (failed === attempts.length || signal?.aborted === true) {
+            if (signal?.aborted === true) {
+              reject(abortedError(signal))
+            } else if (failed === attempts.length) {
               reject(error instanceof Error ? error : new Error(String(error)))
             } else if (failed === begun) {
               begin()
