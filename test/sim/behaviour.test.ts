@@ -60,11 +60,15 @@ function build(kind: Kind, family: 4 | 6, seed: number, plain = false): Bench {
   return { world, site, endpoints }
 }
 
-function discover({ world, site }: Bench, servers: readonly SocketAddress[]): BehaviourReport {
+function discover(
+  { world, site }: Bench,
+  servers: readonly SocketAddress[],
+  spare: readonly SocketAddress[] = [],
+): BehaviourReport {
   let report: BehaviourReport | undefined
   const socket = site.client.bind({ port: AGENT_PORT })
   const local = site.client.addresses.map((address) => ({ address, port: AGENT_PORT }))
-  const machine = new BehaviourDiscovery(socket.now(), { rng: site.client.rng, servers, local })
+  const machine = new BehaviourDiscovery(socket.now(), { rng: site.client.rng, servers, spare, local })
   socket.attach(machine, (event) => {
     assert.equal(report, undefined, 'one report')
     report = event
@@ -151,6 +155,15 @@ describe('servers without RFC 5780 are compared', () => {
       assert.equal(report.filtering.value, undefined)
     })
   }
+
+  test('second addresses are asked where none of the servers has RFC 5780, and only there', () => {
+    const plain = build(kinds['port-restricted'], 4, 1, true)
+    const spare = [plain.endpoints[2]!]
+    assert.equal(discover(plain, [plain.endpoints[0]!], spare).mapping.value, 'endpoint-independent')
+    const full = build(kinds['address-restricted'], 4, 1)
+    const { filtering } = discover(full, [full.endpoints[0]!], [full.endpoints[2]!])
+    assert.equal(filtering.value, 'address-dependent')
+  })
 
   test('two addresses alone cannot tell the stricter kind: said so', () => {
     const bench = build(kinds['symmetric-address'], 4, 1, true)

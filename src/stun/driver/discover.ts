@@ -46,15 +46,19 @@ export async function discoverStunServers(
   if (isIP(uri.host) !== 0) return [[{ address: uri.host, port: uri.port ?? defaultPort }]]
 
   let causes: unknown
-  const hosts =
-    uri.port !== undefined
-      ? [{ name: uri.host, port: uri.port }]
-      : await resolver
-          .resolveSrv(`_${uri.scheme}._${uri.scheme === 'stuns' ? 'tcp' : transport}.${uri.host}`)
-          .then(
-            (records) => inSrvOrder(records, rng),
-            () => [],
-          )
+  const servicesAt = (service: string, protocol: string): Promise<{ name: string; port: number }[]> =>
+    resolver.resolveSrv(`_${service}._${protocol}.${uri.host}`).then(
+      (records) => inSrvOrder(records, rng),
+      () => [],
+    )
+  const hosts = uri.port !== undefined ? [{ name: uri.host, port: uri.port }] : []
+  // RFC 5780 §5.1.
+  if (hosts.length === 0 && options.behaviour === true) {
+    hosts.push(...(await servicesAt('stun-behavior', 'udp')))
+  }
+  if (hosts.length === 0) {
+    hosts.push(...(await servicesAt(uri.scheme, uri.scheme === 'stuns' ? 'tcp' : transport)))
+  }
   // "If no SRV records are found, the client performs both an A and AAAA record lookup of the domain name".
   if (hosts.length === 0) hosts.push({ name: uri.host, port: defaultPort })
 

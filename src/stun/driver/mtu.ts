@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { familyOf, type SocketAddress } from '../../core/address.ts'
 import { MILLISECOND } from '../../core/machine.ts'
 import type { UdpEndpoint } from '../../socket/index.ts'
@@ -19,6 +20,8 @@ export async function discoverMtu(
 ): Promise<Finding<number>> {
   const is6 = familyOf(server.address) === 6
   const agent = new StunAgent(endpoint, { maxPerServer: 2 * SIZES.length })
+  const ended = signal && AbortSignal.any([signal])
+  if (ended) setMaxListeners(0, ended) // One for each request.
   try {
     // Each twice: one lost packet is not too large.
     const passed = await Promise.all(
@@ -27,7 +30,7 @@ export async function discoverMtu(
         try {
           await agent.request(server, {
             timing,
-            ...(signal && { signal }),
+            ...(ended && { signal: ended }),
             attributes: (builder) => builder.zeros(Attribute.Padding, padding),
           })
         } catch (error) {
