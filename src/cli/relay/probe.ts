@@ -28,10 +28,8 @@ export interface Reply {
  * is `TurnClient`; this one is for `natwork relay check`.
  */
 export class Probe {
-  /** What the server sent besides answers. Bounded by MAX_KEPT. */
-  readonly unasked: Buffer[] = []
-  /** How many there were. */
-  received = 0
+  /** What the server sends besides answers. */
+  onUnasked: (message: Buffer) => void = () => undefined
   #auth: ClientAuth | undefined
   readonly #builder = new StunBuilder()
   #udp: UdpSocket | undefined
@@ -165,8 +163,7 @@ export class Probe {
     if (!mayBeChannelData(kept) && view.open(kept) && this.#waiting?.id.equals(view.transactionId) === true) {
       this.#waiting.done(view)
     } else {
-      this.received++
-      if (this.unasked.length < MAX_KEPT) this.unasked.push(kept)
+      this.onUnasked(kept)
     }
   }
 
@@ -197,6 +194,5 @@ export class Probe {
   }
 }
 
-const MAX_KEPT = 1_000
 const MAX_SENDS = 7
 const RESEND_INTERVAL = 500
