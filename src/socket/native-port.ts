@@ -15,7 +15,7 @@ export class NativePort {
   #handler: DriverHandler | undefined
 
   /** Datagrams back to back: the addon gives the kernel rows of them without copying. */
-  readonly #bytes = new Uint8Array(SEND_BYTES)
+  readonly #bytes: Uint8Array
   /** [count, failures, {offset, length, slot, ttl}…, {index, errno}…] as in native/udp/addon.c. */
   readonly #state = new Int32Array(2 + 6 * SEND_DATAGRAMS)
   readonly #transmits: Transmit[] = []
@@ -24,7 +24,7 @@ export class NativePort {
   #blockedAt: number | undefined
 
   // Slots of the addon's table of destinations. A slot changes hands only when nothing waits that names it.
-  readonly #remotes = new Array<SocketAddress | undefined>(REMOTES)
+  readonly #remotes: (SocketAddress | undefined)[]
   #lastRemote: SocketAddress | undefined
   #lastSlot = 0
 
@@ -32,6 +32,9 @@ export class NativePort {
   constructor(addon: Addon, memory: ReceiveMemory, at: SocketAddress, options: DriverOptions) {
     this.#addon = addon
     this.#memory = memory
+    const few = options.fewPeers === true
+    this.#bytes = new Uint8Array((few ? FEW_SEND_BYTES : SEND_BYTES) + MAX_DATAGRAM)
+    this.#remotes = new Array<SocketAddress | undefined>(few ? FEW_REMOTES : REMOTES)
     const onEvent = (what: number, detail: number): void => {
       this.#onEvent(what, detail)
     }
@@ -65,7 +68,7 @@ export class NativePort {
     const slot = remote === this.#lastRemote ? this.#lastSlot : this.#slotOf(transmit)
     if (slot < 0) return this.#blockedAt === undefined
     const index = state[0] ?? 0
-    if (index === SEND_DATAGRAMS || this.#used + byteLength > SEND_BYTES) {
+    if (index === SEND_DATAGRAMS || this.#used + byteLength > this.#bytes.length) {
       this.#refused(transmit, byteLength > MAX_DATAGRAM ? EMSGSIZE : ENOBUFS)
       return this.#blockedAt === undefined
     }
@@ -79,7 +82,7 @@ export class NativePort {
     this.#transmits[index] = transmit
     this.#used += byteLength
     // There is always room for one more, unless the kernel has none and somebody sends all the same.
-    if (index + 1 === SEND_DATAGRAMS || this.#used > SEND_BYTES - MAX_DATAGRAM) this.flush()
+    if (index + 1 === SEND_DATAGRAMS || this.#used > this.#bytes.length - MAX_DATAGRAM) this.flush()
     return this.#blockedAt === undefined
   }
 
@@ -141,7 +144,7 @@ export class NativePort {
   /** The slot of its destination; −1 when it has none, and that is told. */
   #slotOf(transmit: Transmit): number {
     const { remote } = transmit.path
-    const first = hashAddress(remote.address, remote.port) & (REMOTES - 1) & ~1
+    const first = hashAddress(remote.address, remote.port) & (this.#remotes.length - 1) & ~1
     let slot = first
     if (!this.#isAt(slot, remote) && !this.#isAt(++slot, remote)) {
       slot = this.#remotes[first] === undefined ? first : first + (remote.port & 1)
@@ -193,7 +196,10 @@ const REMOTES = 4_096
 
 const MAX_DATAGRAM = 65_535
 /** Collected before the kernel gets it, whatever the endpoint says: about four full rows of UDP_SEGMENT. */
-const SEND_BYTES = 256 * 1024 + MAX_DATAGRAM
+const SEND_BYTES = 256 * 1024
+/** For {@link DriverOptions.fewPeers}. */
+const FEW_SEND_BYTES = 48 * 1024
+const FEW_REMOTES = 32
 const ENOSYS = 38
 const EOPNOTSUPP = 95
 const EMSGSIZE = 90

@@ -266,6 +266,7 @@ export class RelayHost {
       const driver = await bindDriver({ address: host, port }, undefined, {
         recvBufferSize: RELAY_RECEIVE_BUFFER,
         reusePort: false,
+        fewPeers: true,
       })
       return new UdpRelayed(driver, address, this.#flusher, this.#flushClients, onClose)
     } catch {
