@@ -35,7 +35,8 @@ export class ExtraSockets {
       Array.from({ length: Math.max(0, room) }, async () => {
         this.#opening++
         try {
-          const endpoint = await UdpEndpoint.bind({ host, port: 0 })
+          // Most of them carry one packet: buffers for batches would be waste.
+          const endpoint = await UdpEndpoint.bind({ host, port: 0, driver: 'dgram' })
           if (this.#closed) await endpoint.close()
           else onOpen(this.#carry(endpoint))
         } catch (error) {
