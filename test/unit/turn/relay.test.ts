@@ -4,7 +4,13 @@ import { Attribute, Method, StunView } from '../../../src/stun/index.ts'
 import { StaticUsers } from '../../../src/stun/credentials/server.ts'
 import { LongTermServerAuth } from '../../../src/stun/credentials/server.ts'
 import { SECOND } from '../../../src/core/machine.ts'
-import { channelOf, PeerPolicy, SharedSecretUsers, timeLimitedCredentials } from '../../../src/turn/index.ts'
+import {
+  CallbackUsers,
+  channelOf,
+  PeerPolicy,
+  SharedSecretUsers,
+  timeLimitedCredentials,
+} from '../../../src/turn/index.ts'
 import { answerOf, Bench, external, realm, users } from './server-harness.ts'
 
 const peer = { address: '8.8.4.4', port: 5000 }
@@ -235,8 +241,13 @@ test('DONT-FRAGMENT: what would be cut up is not sent, and ICMP says so', () => 
   const message = 'y'.repeat(1500)
   client.send(peer, message)
   assert.equal(bench.sockets[0].sent.length, 2, 'not asked for: cut up by the kernel')
-  client.send(peer, message, (r) => r.flag(Attribute.DontFragment))
+  const [icmp] = client.send(peer, message, (r) => r.flag(Attribute.DontFragment))
   assert.equal(bench.sockets[0].sent.length, 2)
+  const view = new StunView()
+  assert.ok(view.open(icmp!.data))
+  assert.deepEqual(view.xorAddress(Attribute.XorPeerAddress), peer)
+  // Destination unreachable, fragmentation needed, and the MTU (RFC 8656 §18.13).
+  assert.equal(Buffer.from(view.value(Attribute.Icmp)!).toString('hex'), '00000304000005dc')
 })
 
 test('mobility: data goes the old way until the client is heard on the new one (RFC 8016)', () => {
@@ -323,4 +334,13 @@ test('time-limited credentials hold until their time, for every request anew', (
   assert.equal(client.refresh(600).code, 401)
   assert.equal(bench.client(40_001, '192.0.2.7', username, password).allocate().code, 401)
   assert.equal(bench.client(40_002, '192.0.2.7', '9999999999:eve', password).allocate().code, 401)
+})
+
+test('credentials that a callback gives hold for as long as it does', () => {
+  const given = new Map([['node-1', 'for a while']])
+  const bench = new Bench({ store: new CallbackUsers(realm, (username) => given.get(username)) })
+  const client = bench.client(40_000, '192.0.2.7', 'node-1', 'for a while')
+  assert.equal(client.allocate().code, 0)
+  given.clear()
+  assert.equal(client.refresh(600).code, 401)
 })

@@ -223,13 +223,17 @@ export class BenchClient {
     return this.request(Method.Refresh, (request) => request.uint32(Attribute.Lifetime, lifetime))
   }
 
-  send(peer: SocketAddress, data: string, build: (request: StunBuilder) => unknown = () => undefined): void {
+  send(
+    peer: SocketAddress,
+    data: string,
+    build: (request: StunBuilder) => unknown = () => undefined,
+  ): { to: Path; data: Buffer }[] {
     const message = this.#builder
       .start(Method.Send, MessageClass.Indication, Buffer.alloc(12, 3))
       .xorAddress(Attribute.XorPeerAddress, peer)
       .bytes(Attribute.Data, Buffer.from(data))
     build(message)
-    this.#bench.give(this.path, message.copy())
+    return this.#bench.give(this.path, message.copy()).sent
   }
 
   /** @returns whether the server took it for its own. */
