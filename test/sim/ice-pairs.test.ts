@@ -1,4 +1,4 @@
-// 25 s. ICE on both sides, with a relay: every ordered pair of router kinds does what the oracle says.
+// 20 s. ICE on both sides, with a relay: every ordered pair of router kinds does what the oracle says.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SECOND } from '../../src/core/machine.ts'
@@ -49,12 +49,12 @@ test('two NATs with few ports meet as often as the arithmetic says', () => {
     ['symmetric-sequential', 'symmetric-block'],
   ] as const) {
     let direct = 0
-    for (let seed = 1; seed <= 6; seed++) {
+    for (let seed = 1; seed <= 4; seed++) {
       const meeting = new Meeting({ a, b, seed })
       meeting.connect()
       if (meeting.world.run(() => meeting.isDirect, 6 * SECOND)) direct++
     }
-    // 63 % each; less than 2 of 6 comes once in 35 times by chance, and these seeds do better.
-    assert.ok(direct >= 2, `${a} × ${b}: ${direct} of 6`)
+    // 63 % each; less than 2 of 4 comes once in 7 times by chance, and these seeds do better.
+    assert.ok(direct >= 2, `${a} × ${b}: ${direct} of 4`)
   }
 })
