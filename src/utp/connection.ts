@@ -182,6 +182,7 @@ export class UtpConnection implements Waiting {
     )
     this.#receiver = new Receiver(connecting ? 0 : start.ack, settings.receiveBuffer, host.budget)
     this.#sender.allowPackets(start.reorderLimit)
+    this.#receiver.capable = this.#sender.peerIsCapable
     if (connecting) {
       this.#synDue = true
       this.#timers.set(T_CONNECT, now + settings.connectTimeout)
@@ -422,7 +423,7 @@ export class UtpConnection implements Waiting {
     }
     if (timers.expire(T_SYN, now)) this.#synDue = true
     if (timers.expire(T_CONFIRM, now)) this.#receiver.ackNow = true
-    if (timers.expire(T_ACK, now) && this.#receiver.unacknowledged > 0) this.#receiver.ackNow = true
+    if (timers.expire(T_ACK, now)) this.#receiver.ackWaited()
     if (timers.expire(T_ZERO_WINDOW, now)) sender.zeroWindowProbe()
     if (timers.expire(T_REORDER, now)) sender.detectLoss(now)
     if (timers.expire(T_TAIL_PROBE, now)) sender.tailProbe()
@@ -467,6 +468,7 @@ export class UtpConnection implements Waiting {
     this.#receiver.ack = (packet.sequence - 1) & 0xffff
     if (this.#synTimes === 1) this.#rtt.sample(now - this.#synSentAt)
     sender.allowPackets(packet.reorderLimit)
+    this.#receiver.capable = sender.peerIsCapable
     this.#liveness.start(now)
     this.#confirmations = 0
     // The acceptor keeps no connection until it sees our acknowledgement; the application may have nothing to say yet.

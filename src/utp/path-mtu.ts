@@ -17,8 +17,11 @@ const BLACK_HOLE_TIMEOUTS = 2
 /** A 1,500-byte MTU without the IP and UDP headers. */
 const DATAGRAM_IPV4 = 1_472
 const DATAGRAM_IPV6 = 1_452
-/** All that a UDP datagram holds. */
-const DATAGRAM_LOOPBACK = 65_507
+/**
+ * Loopback takes 65,507 bytes; but a window is four packets at least, and those of a few hundred connections together
+ * must fit into one socket's buffer.
+ */
+const DATAGRAM_LOOPBACK = 8_192
 /** A TURN server's Send indication around a datagram (RFC 8656 §11.1), with an IPv6 address. */
 const RELAY_OVERHEAD = 48
 

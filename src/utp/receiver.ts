@@ -14,6 +14,9 @@ import type { Slab } from './slab.ts'
 export const REORDER_LIMIT = 24_576
 /** RFC 5681 §4.2: acknowledge at least every second packet. */
 const ACK_EVERY = 2
+/** In bulk from our own kind, which paces, every eighth: after so many packets in order whose acknowledgements found company. */
+const BULK_ACK_EVERY = 8
+const BULK_AFTER = 128
 /** In-order bytes that a connection may hold although the machine's budget is used up: nobody starves. */
 const RESERVE = 16_384
 
@@ -30,6 +33,10 @@ export class Receiver {
   unacknowledged = 0
   /** The acknowledgement is wanted at once: something is missing, came twice, or ended. */
   ackNow = false
+  /** The peer is of our kind. */
+  capable = false
+  /** Packets since something was missing, or an acknowledgement waited for company in vain. */
+  #streak = 0
   readonly #budget: ReceiveBudget
   readonly #buffer = new ReceiveBuffer()
   readonly #reorder = new ReorderBuffer()
@@ -52,7 +59,15 @@ export class Receiver {
   }
 
   get ackDue(): boolean {
-    return this.ackNow || this.unacknowledged >= ACK_EVERY
+    const bulk = this.capable && this.#streak >= BULK_AFTER
+    return this.ackNow || this.unacknowledged >= (bulk ? BULK_ACK_EVERY : ACK_EVERY)
+  }
+
+  /** An acknowledgement has waited long enough: the sender may be waiting for it. */
+  ackWaited(): void {
+    if (this.unacknowledged === 0) return
+    this.#streak = 0
+    this.ackNow = true
   }
 
   /** So many bytes came: the window follows (receive-window.ts). `rtt` is 0 while unknown. */
@@ -73,6 +88,7 @@ export class Receiver {
     const { sequence } = packet
     const distance = sequenceDistance(sequence, this.ack)
     this.unacknowledged++
+    this.#streak++
     if (distance <= 0) {
       // A duplicate: our acknowledgement was lost, or the peer is in a hurry.
       this.ackNow = true
@@ -96,8 +112,9 @@ export class Receiver {
     }
     if (packet.type === ST_FIN && this.#eof < 0) this.#eof = sequence
     if (distance > 1) {
-      // RFC 5681 §4.2: out of order, at once.
-      this.ackNow = true
+      // RFC 5681 §4.2: out of order, at once. What only follows a gap that the peer knows of may wait for company.
+      this.#streak = 0
+      if (!this.capable || distance !== this.#reorder.furthest + 1) this.ackNow = true
       if (!this.#reorder.has(sequence, distance)) {
         this.#reorder.put(this.ack, sequence, distance, payload, from)
         this.#budget.used += payload.length - from

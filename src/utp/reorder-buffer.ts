@@ -60,6 +60,11 @@ export class ReorderBuffer {
     return packet
   }
 
+  /** How far beyond the cumulative ack the furthest packet lies; 0 when there is none. */
+  get furthest(): number {
+    return this.#furthest
+  }
+
   /** The cumulative ack moved on by `n`. */
   advance(n: number): void {
     this.#furthest = this.#furthest > n ? this.#furthest - n : 0

@@ -35,9 +35,9 @@ test('bbr fills the path without filling its queue; cubic fills both', () => {
   // Eight products of queue, as home routers have: bbr leaves them empty.
   const deep = share(1, 8 * PRODUCT, ['bbr'], 20)
   assert.ok(deep.used > 0.96 && deep.queue95 < 20, `bbr: ${deep.used}, ${deep.queue95} ms`)
-  // A tenth of a product: little to work with, and little is wasted.
+  // A tenth of a product, three packets: little to work with, and little is wasted.
   const shallow = share(1, PRODUCT / 10, ['bbr'], 20)
-  assert.ok(shallow.used > 0.93 && shallow.lost < 0.05, `bbr: ${shallow.used}, lost ${shallow.lost}`)
+  assert.ok(shallow.used > 0.93 && shallow.lost < 0.08, `bbr: ${shallow.used}, lost ${shallow.lost}`)
 })
 
 test('random loss costs bbr what is sent again, and little more', () => {

@@ -359,7 +359,9 @@ test('limits out of their range are told by name', () => {
     { connection: { idleTimeout: 0 } },
     { connection: { maxDatagramSize: 70_000 } },
     { connection: { receiveBuffer: Number.NaN } },
+    { connection: { congestion: 'reno' as 'cubic' } },
     { maxHalfOpen: 0 },
+    { socketBuffer: 100 },
   ]) {
     const [name] = Object.keys('connection' in options ? options.connection : options)
     assert.throws(() => new UtpMachine({ rng: seededRng(1), ...options }), {
@@ -368,4 +370,14 @@ test('limits out of their range are told by name', () => {
       message: new RegExp(name!),
     })
   }
+})
+
+test('each connection sends by the congestion control it was given, and the peer by its own', () => {
+  const pair = new Pair({ delay: 10_000 }, { b: { connection: { congestion: 'ledbat' } } })
+  for (const congestion of ['bbr', 'cubic', 'ledbat'] as const) {
+    const [ours] = pair.connected({ congestion })
+    assert.equal(ours.stats.congestion, congestion)
+    assert.equal(pair.b.last('incoming').connection.stats.congestion, 'ledbat')
+  }
+  assert.equal(pair.connected()[0].stats.congestion, 'bbr')
 })
