@@ -11,7 +11,7 @@ test('--help names every command and exit code, --version the version', async (t
   const home = new Home(t)
   const { stdout, code } = await run(t, home, ['--help'])
   assert.equal(code, 0)
-  for (const name of ['up', 'expose', 'unexpose', 'forward', 'cat', 'proxy', 'ping', 'status', 'id']) {
+  for (const name of ['up', 'expose', 'unexpose', 'forward', 'cat', 'proxy', 'ping', 'why', 'status', 'id']) {
     assert.match(stdout, new RegExp(`^  ${name} `, 'm'))
     const help = await run(t, home, [name, '--help'])
     assert.deepEqual([help.code, help.stderr], [0, ''])

@@ -26,22 +26,24 @@ const task = readTask<{ helpers: readonly string[] }, { record: string }>()
 play(task, { helper, a, b })
 
 /**
- * Two, at different addresses: a NAT shows by what it tells each of them. The first serves both families. The lab's whole
- * internet is documentation addresses, which a relay refuses unless told otherwise.
+ * Two of IPv4, at different addresses: a NAT shows by what it tells each of them; and one of IPv6. Each is bound to its address,
+ * since one for all would answer from any of the host's. The lab's whole internet is documentation addresses, which a
+ * relay refuses unless told otherwise.
  */
 async function helper(): Promise<void> {
   const help = { relay: { allow: ['0.0.0.0/0', '::/0'] } }
   const [main = '', second = ''] = task.helper(4)
   const [main6 = ''] = task.helper(6)
-  const first = await startNetwork({ host: '::', port: PORT, help }, memoryDirectory())
+  const first = await startNetwork({ host: main, port: PORT, help }, memoryDirectory())
   const other = await startNetwork({ host: second, port: PORT + 1, help }, memoryDirectory())
+  const six = await startNetwork({ host: main6, port: PORT, help }, memoryDirectory())
   say({
     event: 'ready',
     info: {
       helpers: [
         `${first.id}@${formatAddress({ address: main, port: PORT })}`,
         `${other.id}@${formatAddress({ address: second, port: PORT + 1 })}`,
-        `${first.id}@${formatAddress({ address: main6, port: PORT })}`,
+        `${six.id}@${formatAddress({ address: main6, port: PORT })}`,
       ],
     },
   })
