@@ -4,7 +4,7 @@ import type { Rng } from '../../core/ports.ts'
 import { scopeOf } from '../../core/scope.ts'
 import { OPENING_TTL, SEARCH_BUDGET } from '../bounds.ts'
 import type { ExhaustiveBudget, IceCandidate, NatHints, SearchMethod } from '../types.ts'
-import { allPorts, blockOf, inTurn, then, windowFrom, type PortOrder } from './ports.ts'
+import { allPorts, around, blockOf, inTurn, then, windowFrom, type PortOrder } from './ports.ts'
 
 /** What a side's NAT lets the other know and do. */
 export type Reach =
@@ -91,8 +91,7 @@ function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
   const last = remote.lastPort ?? port
   const everything = (): PortOrder => allPorts(rng)
   const order = (): PortOrder => {
-    if (remote.ports === 'sequential')
-      return then(windowFrom(last, remote.step ?? 1, PROBE_WINDOW), everything())
+    if (remote.ports === 'sequential') return then(around(last, remote.step ?? 1, PROBE_WINDOW), everything())
     if (remote.ports === 'block')
       return then(blockOf(last, BLOCK, rng), then(blockOf(last, 4 * BLOCK, rng), everything()))
     return everything()
@@ -195,7 +194,7 @@ const SOCKETS = 256
 const SOCKETS_IN_BLOCK = 96
 /** A run of sequential ports. */
 const RUN = 64
-const PROBE_WINDOW = 512
+const PROBE_WINDOW = 256
 /** What carriers give a client at least (RFC 6888 §5). */
 const BLOCK = 1024
 

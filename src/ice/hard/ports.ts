@@ -23,6 +23,16 @@ export function windowFrom(last: number, step: number, count: number): PortOrder
   return () => (n < count ? wrapped(last + step * ++n) : undefined)
 }
 
+/** Those after `last` and those before it by turns: the newest port seen may be older or newer than what is looked for. */
+export function around(last: number, step: number, count: number): PortOrder {
+  let n = 0
+  return () => {
+    if (n >= 2 * count) return undefined
+    const distance = (n >> 1) + 1
+    return wrapped(last + (n++ % 2 === 0 ? distance : -distance) * step)
+  }
+}
+
 /** One and the same port for all: the one `ahead` steps after `last`. */
 export function inTurn(last: number, step: number, ahead: number): PortOrder {
   const port = wrapped(last + step * Math.round(ahead))
