@@ -388,7 +388,6 @@ export class Session implements IceSession {
     if (known !== undefined) return known
     const remote =
       this.#remotes.get(formatAddress(path.remote)) ?? this.#addReflexive(now, path.remote, priority)
-    if (remote === undefined) return undefined
     const pair = new Pair(base, remote, path, generation)
     permit(base, path.remote.address)
     this.#checks.list.add(pair)
@@ -409,15 +408,16 @@ export class Session implements IceSession {
     return base
   }
 
-  #addReflexive(now: Micros, { address, port }: SocketAddress, priority?: number): Remote | undefined {
+  #addReflexive(now: Micros, { address, port }: SocketAddress, priority?: number): Remote {
     const reflexive = [...this.#remotes].filter(([, { candidate }]) => candidate.type === 'prflx')
     if (reflexive.length >= bounds.MAX_REFLEXIVE) {
       const isIdle = (remote: Remote): boolean =>
         !this.#checks.list.pairs.some((one) => one.remote === remote && one.isValid)
-      const idle = reflexive.find(([, one]) => isIdle(one))
-      if (idle === undefined) return undefined
-      this.#checks.forget((one) => one.remote === idle[1])
-      this.#remotes.delete(idle[0])
+      const inUse = this.#checks.selected?.remote
+      const others = reflexive.filter(([, one]) => one !== inUse)
+      const gone = others.find(([, one]) => isIdle(one)) ?? others[0]
+      this.#checks.forget((one) => one.remote === gone?.[1])
+      if (gone !== undefined) this.#remotes.delete(gone[0])
     }
     const candidate: IceCandidate = {
       type: 'prflx',
