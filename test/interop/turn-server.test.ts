@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn, type ChildProcess } from 'node:child_process'
 import test, { after, before, describe } from 'node:test'
-import { PeerConnection, type DataChannel } from 'node-datachannel'
+import { cleanup, PeerConnection, type DataChannel } from 'node-datachannel'
 import { StaticUsers } from '../../src/stun/credentials/server.ts'
 import { AnyOfUsers, SharedSecretUsers, TurnService } from '../../src/turn/index.ts'
 import { certificate, freePorts, missing, output, stop } from './stun-peers.ts'
@@ -131,6 +131,8 @@ test('node-datachannel connects by relay candidates alone', async () => {
     assert.ok(service.host.relay.counters.packetsToPeers > 0)
   } finally {
     for (const peer of made) peer.close()
+    // Its threads would keep the process alive.
+    cleanup()
     await service.close()
   }
 })
