@@ -35,7 +35,6 @@ export type NetworkErrorCode =
   /** The text names no helper. */
   | 'ERR_NATWORK_HELPER'
   /** A signal that came too late or twice, or whose sender's clock is far from ours. */
-  | 'ERR_NATWORK_SIGNAL'
   /** The text is no ticket, was altered, or its terms cannot be. */
   | 'ERR_NATWORK_TICKET'
   | RefusalCode
