@@ -39,12 +39,12 @@ async function source(): Promise<void> {
   })
   const stream = await network.connect(parseNodeId(peer), { service: 'sink' })
   stream.on('error', (error) => say({ error: error.message }))
-  let stopped = false
-  process.stdin.once('data', () => (stopped = true))
+  const stop = new AbortController()
+  process.stdin.once('data', () => stop.abort())
   const hash = createHash('sha256')
   const block = randomBytes(4_096)
   const progress = setInterval(() => say({ moved: stream.bytesOut - stream.writableLength }), 100)
-  for (let count = 0; !stopped; count++) {
+  for (let count = 0; !stop.signal.aborted; count++) {
     block.writeUInt32BE(count)
     const bytes = Buffer.from(block)
     hash.update(bytes)
