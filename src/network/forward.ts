@@ -5,6 +5,7 @@ import { NatworkError, SystemError } from '../core/errors.ts'
 import { asError, errno } from './errors.ts'
 import type { NodeId } from './node-id.ts'
 import type { SecureStream } from './secure-stream.ts'
+import { resetSocket } from './reset.ts'
 import { splice } from './splice.ts'
 
 export interface ForwardOptions {
@@ -87,7 +88,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
 
   /** Stops accepting and resets what is open. Idempotent. */
   async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const socket of this.#sockets) resetSocket(socket)
     if (!this.#server.listening) return
     this.#server.close()
     await once(this.#server, 'close')
@@ -109,7 +110,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
       if (broken instanceof NatworkError) this.emit('failed', broken)
     } catch (error) {
       if (!gone.signal.aborted) this.emit('failed', asError(error))
-      socket.resetAndDestroy()
+      resetSocket(socket)
     }
   }
 }

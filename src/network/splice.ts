@@ -1,6 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PeerError } from '../core/errors.ts'
+import { resetSocket } from './reset.ts'
 
 /**
  * Joins what a local program speaks on (mostly a TCP socket) and a stream to another node until both have closed. Byte
@@ -41,7 +42,7 @@ export function splice(local: Duplex, remote: Duplex): Promise<Error | undefined
 }
 
 function breakOff(local: Duplex, error: Error | undefined): void {
-  if (local instanceof Socket) local.resetAndDestroy()
+  if (local instanceof Socket) resetSocket(local)
   else local.destroy(error)
 }
 

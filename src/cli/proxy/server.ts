@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PeerError, UsageError, type Logger } from '../../core/index.ts'
 import { exitCodeOf, exitCodes } from '../exit-codes.ts'
+import { resetSocket } from '../../network/reset.ts'
 import { splice } from '../../network/splice.ts'
 import { encodeSocksReply, SocksHandshake, type SocksReply } from './socks5.ts'
 
@@ -52,7 +53,7 @@ export function createProxyServer(open: OpenHost, logger: Logger): ProxyServer {
   server.on('close', () => http.close())
   return Object.assign(server, {
     dropClients: () => {
-      for (const socket of clients) socket.resetAndDestroy()
+      for (const socket of clients) resetSocket(socket)
     },
   })
 }
