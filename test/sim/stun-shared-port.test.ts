@@ -141,7 +141,9 @@ class Node {
   }
 
   #onUtp(event: UtpEvent): void {
-    this.sink.handle(this, event)
+    // The sink would end this side too, and our own bulk is still on its way.
+    if (event.type === 'ended') this.sink.ended = true
+    else this.sink.handle(this, event)
     if (['connected', 'incoming', 'writable'].includes(event.type)) this.source.pump(this, event.connection)
   }
 }

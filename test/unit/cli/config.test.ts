@@ -43,6 +43,8 @@ test('without a file the defaults hold', () => {
     services: {},
     peers: {},
     stun: [],
+    helpers: [],
+    help: false,
   })
 })
 

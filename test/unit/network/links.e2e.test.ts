@@ -23,10 +23,9 @@ async function meet(t: TestContext): Promise<{ helper: Node; callee: Node; calle
   const helpers = [helperText(helper)]
   const services = [{ name: 'echo', host: '127.0.0.1', port, allow: '*' as const }]
   const utp = { connection: { connectTimeout: 2_000_000 } }
-  const [callee, caller] = await Promise.all([
-    startNode(t, { helpers, services }),
-    startNode(t, { helpers, utp }),
-  ])
+  // One after the other: by the time the caller can ask, the helper has the record that names it, and not the one before.
+  const callee = await startNode(t, { helpers, services })
+  const caller = await startNode(t, { helpers, utp })
   return { helper, callee, caller }
 }
 
