@@ -3,15 +3,21 @@ import { formatAddress } from '../../core/address.ts'
 import { SECOND, type Deadline, type Micros } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import { StunBuilder } from '../../stun/codec/builder.ts'
-import { Attribute, ErrorCode, MessageClass, Method, reasonPhrase } from '../../stun/codec/registry.ts'
+import {
+  Attribute,
+  ErrorCode,
+  MessageClass,
+  Method,
+  reasonPhrase,
+  requiredAttributes,
+} from '../../stun/codec/registry.ts'
 import type { StunView } from '../../stun/codec/view.ts'
 import type { Authentication, ServerAuth } from '../../stun/credentials/server.ts'
 import { SourceLimiter, type RateLimit } from '../../stun/server/limiter.ts'
 import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
 import type { AddressFamily } from '../protocol/constants.ts'
 import { Agenda } from './agenda.ts'
-import type { Allocation } from './allocation.ts'
-import { type Permission } from './allocation.ts'
+import type { Allocation, Permission } from './allocation.ts'
 import { Allocating } from './allocating.ts'
 import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent } from './io.ts'
 import { ByteBudget, defaultLimits, Tally, type RelayLimits } from './limits.ts'
@@ -513,17 +519,7 @@ const MAX_EVENTS = 10_000
 
 /** Comprehension-required attributes that a TURN server knows, whatever the method they belong to (RFC 8489 §6.3). */
 const understood: ReadonlySet<number> = new Set([
-  Attribute.MappedAddress,
-  Attribute.Username,
-  Attribute.Userhash,
-  Attribute.MessageIntegrity,
-  Attribute.MessageIntegritySha256,
-  Attribute.ErrorCode,
-  Attribute.UnknownAttributes,
-  Attribute.Realm,
-  Attribute.Nonce,
-  Attribute.PasswordAlgorithm,
-  Attribute.XorMappedAddress,
+  ...requiredAttributes,
   Attribute.ChannelNumber,
   Attribute.Lifetime,
   Attribute.XorPeerAddress,
