@@ -14,6 +14,7 @@ enum { RECEIVED, WRITABLE, FAILED }; // what a port's callback is told, with a n
 
 struct thread {
   struct received in;
+  struct outgoing out;
 };
 
 struct handle {
@@ -24,7 +25,7 @@ struct handle {
   int events;
   bool closing;
   int owners; // JavaScript's object and libuv: the last one to let go frees this
-  napi_ref self, memory[5], on_event, on_closed;
+  napi_ref self, on_event, on_closed;
   napi_async_cleanup_hook_handle cleanup;
 };
 
@@ -48,7 +49,6 @@ static napi_value number(napi_env env, int value) {
 static void release(struct handle *h) {
   if (--h->owners > 0) return;
   free(h->poll);
-  free(h->port.out.remotes);
   free(h);
 }
 
@@ -114,8 +114,6 @@ static void on_closed(uv_handle_t *poll) {
     napi_delete_reference(env, h->on_closed);
   }
   napi_delete_reference(env, h->on_event);
-  for (size_t i = 0; i < sizeof h->memory / sizeof *h->memory; i++)
-    if (h->memory[i] != NULL) napi_delete_reference(env, h->memory[i]);
   napi_delete_reference(env, h->self);
   napi_close_handle_scope(env, scope);
   napi_remove_async_cleanup_hook(h->cleanup);
@@ -135,10 +133,12 @@ static void on_thread_end(napi_async_cleanup_hook_handle hook, void *data) {
   start_close(data);
 }
 
-static void *memory(napi_env env, napi_value array, napi_ref *keep) {
+// Of a typed array, which is kept for as long as the thread lives.
+static void *memory(napi_env env, napi_value array) {
   void *data = NULL;
+  napi_ref keep;
   if (napi_get_typedarray_info(env, array, NULL, NULL, &data, NULL, NULL) != 0) return NULL;
-  if (keep != NULL) napi_create_reference(env, array, 1, keep);
+  napi_create_reference(env, array, 1, &keep);
   return data;
 }
 
@@ -157,25 +157,34 @@ static struct handle *handle_of(napi_env env, napi_callback_info info, napi_valu
   return data;
 }
 
-// setMemory(bytes: Uint8Array, info: Int32Array): where this thread's datagrams are received, for as long as it lives.
-static napi_value set_memory(napi_env env, napi_callback_info info) {
+static struct thread *thread_of(napi_env env, napi_callback_info info, napi_value *values) {
   size_t count = VALUES;
-  napi_value values[VALUES], self;
+  napi_value self;
   struct thread *thread;
-  napi_ref keep;
   napi_get_cb_info(env, info, &count, values, &self, NULL);
   napi_get_instance_data(env, (void **)&thread);
-  thread->in.bytes = memory(env, values[0], &keep);
-  thread->in.info = memory(env, values[1], &keep);
+  return thread;
+}
+
+// setMemory(received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): where this thread's datagrams
+// are received and collected. `state`: [failures, 5 × SEND_DATAGRAMS of datagrams, 2 × SEND_DATAGRAMS of failed].
+static napi_value set_memory(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct thread *thread = thread_of(env, info, values);
+  thread->in.bytes = memory(env, values[0]);
+  thread->in.info = memory(env, values[1]);
+  thread->out.bytes = memory(env, values[2]);
+  int32_t *state = memory(env, values[3]);
+  thread->out.failures = state;
+  thread->out.datagrams = (void *)(state + 1);
+  thread->out.failed = (void *)(state + 1 + 5 * SEND_DATAGRAMS);
   return NULL;
 }
 
-// open(address, port, receiveBuffer, reusePort, bytes, state, onEvent) → a handle, or throws ERRNO.
-// `state`, an Int32Array: [count, failures, 4 × SEND_DATAGRAMS of datagrams, 2 × SEND_DATAGRAMS of failed].
+// open(address, port, receiveBuffer, reusePort, onEvent) → a handle, or throws ERRNO.
 static napi_value open_port(napi_env env, napi_callback_info info) {
-  size_t count = VALUES;
-  napi_value values[VALUES], self;
-  napi_get_cb_info(env, info, &count, values, &self, NULL);
+  napi_value values[VALUES];
+  struct thread *thread = thread_of(env, info, values);
   char text[64];
   union address at;
   napi_get_value_string_utf8(env, values[0], text, sizeof text, NULL);
@@ -183,9 +192,8 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   if (error != 0) return fail(env, error);
 
   struct handle *h = calloc(1, sizeof *h);
-  union address *remotes = calloc(REMOTES, sizeof *remotes);
   uv_handle_t *poll = calloc(1, uv_handle_size(UV_POLL));
-  if (h == NULL || remotes == NULL || poll == NULL) error = ENOMEM;
+  if (h == NULL || poll == NULL) error = ENOMEM;
   else error = port_open(&h->port, &at, integer(env, values[2]), integer(env, values[3]) != 0);
   uv_loop_t *loop;
   if (error == 0 && (napi_get_uv_event_loop(env, &loop) != 0 || uv_poll_init(loop, poll, h->port.fd) != 0)) {
@@ -194,29 +202,18 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   }
   if (error != 0) {
     free(h);
-    free(remotes);
     free(poll);
     return fail(env, error);
   }
-  uint8_t *bytes = memory(env, values[4], &h->memory[0]);
-  int32_t *state = memory(env, values[5], &h->memory[1]);
-  h->port.out = (struct outgoing){
-      .bytes = bytes,
-      .count = state,
-      .failures = state + 1,
-      .datagrams = (void *)(state + 2),
-      .failed = (void *)(state + 2 + 4 * SEND_DATAGRAMS),
-      .remotes = remotes,
-  };
   h->env = env;
   h->poll = poll;
   h->owners = 2;
-  napi_get_instance_data(env, (void **)&h->thread);
+  h->thread = thread;
   uv_handle_set_data(poll, h);
   napi_value result;
   napi_create_external(env, h, on_collected, NULL, &result);
   napi_create_reference(env, result, 1, &h->self);
-  napi_create_reference(env, values[6], 1, &h->on_event);
+  napi_create_reference(env, values[4], 1, &h->on_event);
   napi_add_async_cleanup_hook(env, on_thread_end, h, &h->cleanup);
   return result;
 }
@@ -240,37 +237,33 @@ static napi_value start(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-// setRemote(handle, slot, address, port): where the datagrams go that name this slot. Throws ERRNO.
+// setRemote(slot, address, port): where the datagrams go that name this slot. Throws ERRNO.
 static napi_value set_remote(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
-  struct handle *h = handle_of(env, info, values);
+  struct thread *thread = thread_of(env, info, values);
   char text[64];
-  napi_get_value_string_utf8(env, values[2], text, sizeof text, NULL);
+  napi_get_value_string_utf8(env, values[1], text, sizeof text, NULL);
   union address remote;
-  int error = parse_address(text, integer(env, values[3]), &remote);
-  if (error == 0 && remote.any.sa_family != h->port.family) error = EAFNOSUPPORT;
+  int error = parse_address(text, integer(env, values[2]), &remote);
   if (error != 0) return fail(env, error);
-  h->port.out.remotes[integer(env, values[1]) & (REMOTES - 1)] = remote;
+  thread->out.remotes[integer(env, values[0]) & (REMOTES - 1)] = remote;
   return NULL;
 }
 
-// send(handle, from) → the index of the first datagram that has to wait for WRITABLE; the count when none has.
+// send(handle, first) → the first datagram of the chain that has to wait for WRITABLE, or NONE.
 static napi_value send_out(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct handle *h = handle_of(env, info, values);
-  if (h->closing) return number(env, *h->port.out.count);
-  int next = port_send(&h->port, integer(env, values[1]));
-  if (next < *h->port.out.count) want(h, UV_READABLE | UV_WRITABLE);
+  if (h->closing) return number(env, NONE);
+  int next = port_send(&h->port, &h->thread->out, integer(env, values[1]));
+  if (next != NONE) want(h, UV_READABLE | UV_WRITABLE);
   return number(env, next);
 }
 
 // addressOf(message) → the text of who sent message i of those being told of.
 static napi_value address_of(napi_env env, napi_callback_info info) {
-  size_t count = VALUES;
-  napi_value values[VALUES], self, result;
-  struct thread *thread;
-  napi_get_cb_info(env, info, &count, values, &self, NULL);
-  napi_get_instance_data(env, (void **)&thread);
+  napi_value values[VALUES], result;
+  struct thread *thread = thread_of(env, info, values);
   char text[64];
   print_address(&thread->in.from[integer(env, values[0]) & (RECEIVE_MESSAGES - 1)], text, sizeof text);
   napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &result);

@@ -180,7 +180,8 @@ int port_receive(struct port *port, struct received *in) {
 
 struct sending {
   struct mmsghdr messages[SEND_MESSAGES];
-  struct iovec parts[SEND_MESSAGES];
+  struct iovec parts[SEND_DATAGRAMS];
+  int used;                     // of the parts
   int first[SEND_MESSAGES + 1]; // index of the first datagram of a message
   union {
     struct cmsghdr align;
@@ -197,57 +198,58 @@ static void append_control(struct msghdr *message, int level, int type, const vo
   message->msg_controllen += CMSG_SPACE(size);
 }
 
-// How many datagrams from index `at` on go as one: same destination and TTL, same length but for a shorter last.
-static int row(const struct outgoing *out, int at, int end) {
-  int length = out->datagrams[at].length, total = length, next = at + 1;
-  if (length == 0) return 1;
-  while (next < end && next - at < MAX_SEGMENTS) {
-    int more = out->datagrams[next].length;
-    if (out->datagrams[next].slot != out->datagrams[at].slot || out->datagrams[next].ttl != out->datagrams[at].ttl ||
-        more == 0 || more > length || total + more > MAX_MERGED)
-      break;
-    total += more;
-    next++;
-    if (more < length) break;
-  }
-  return next - at;
+// Does the datagram go in one row with the `first`: same destination and TTL, no longer, and room for it?
+static bool fits(const struct datagram *first, const struct datagram *more, int total) {
+  return more->slot == first->slot && more->ttl == first->ttl && more->length > 0 && more->length <= first->length &&
+         total + more->length <= MAX_MERGED;
 }
 
-static void fill(const struct port *port, struct sending *s, int m, int at, int datagrams) {
-  const struct outgoing *out = &port->out;
-  int last = at + datagrams - 1;
-  union address *to = &out->remotes[out->datagrams[at].slot];
-  s->parts[m].iov_base = out->bytes + out->datagrams[at].offset;
-  s->parts[m].iov_len = out->datagrams[last].offset + out->datagrams[last].length - out->datagrams[at].offset;
+// Message m: the datagram `at` and, when they may be merged, those behind it that go with it. Returns what follows.
+static int fill(const struct port *port, struct outgoing *out, struct sending *s, int m, int at, bool merge) {
+  const struct datagram *first = &out->datagrams[at], *last = first;
+  struct iovec *parts = &s->parts[s->used];
+  int total = first->length, datagrams = 1, count = 1;
+  parts[0] = (struct iovec){out->bytes + first->offset, first->length};
+  while (merge && last->next != NONE && datagrams < MAX_SEGMENTS && last->length == first->length) {
+    const struct datagram *more = &out->datagrams[last->next];
+    if (!fits(first, more, total)) break;
+    // What lies back to back is one part.
+    if (more->offset == last->offset + last->length) parts[count - 1].iov_len += more->length;
+    else parts[count++] = (struct iovec){out->bytes + more->offset, more->length};
+    total += more->length;
+    datagrams++;
+    last = more;
+  }
+  s->used += count;
+  union address *to = &out->remotes[first->slot];
   s->messages[m].msg_hdr = (struct msghdr){
       .msg_name = to,
       .msg_namelen = address_length(to),
-      .msg_iov = &s->parts[m],
-      .msg_iovlen = 1,
+      .msg_iov = parts,
+      .msg_iovlen = count,
       .msg_control = &s->control[m],
   };
   memset(&s->control[m], 0, sizeof s->control[m]);
   struct msghdr *message = &s->messages[m].msg_hdr;
-  int ttl = out->datagrams[at].ttl;
+  int ttl = first->ttl;
   if (ttl != 0 && port->family == AF_INET) append_control(message, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
   if (ttl != 0 && port->family == AF_INET6) append_control(message, IPPROTO_IPV6, IPV6_HOPLIMIT, &ttl, sizeof ttl);
-  uint16_t segment = out->datagrams[at].length;
+  uint16_t segment = first->length;
   if (datagrams > 1) append_control(message, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+  return last->next;
 }
 
-int port_send(struct port *port, int from) {
+int port_send(struct port *port, struct outgoing *out, int first) {
   struct sending s;
-  struct outgoing *out = &port->out;
-  int end = *out->count, at = from;
-  int one_by_one = from; // below this index nothing is merged: the kernel refused it
+  int at = first;
+  int one_by_one = first; // below this index nothing is merged: the kernel refused it
   *out->failures = 0;
-  while (at < end) {
+  while (at != NONE) {
     int m = 0, next = at;
-    for (; m < SEND_MESSAGES && next < end; m++) {
-      int datagrams = port->gso && next >= one_by_one ? row(out, next, end) : 1;
-      fill(port, &s, m, next, datagrams);
+    s.used = 0;
+    for (; m < SEND_MESSAGES && next != NONE; m++) {
       s.first[m] = next;
-      next += datagrams;
+      next = fill(port, out, &s, m, next, port->gso && next >= one_by_one);
     }
     s.first[m] = next;
     int sent = sendmmsg_(port->fd, s.messages, m);
@@ -257,14 +259,15 @@ int port_send(struct port *port, int from) {
       break;
     } else if (errno == EINTR) {
       continue;
-    } else if (s.first[1] - at > 1) {
+    } else if (out->datagrams[at].next != s.first[1]) {
       // A row may be refused for its length (the path's MTU) or by a device that cannot split it: as single datagrams
       // each gets its own answer.
       if (errno == EIO) port->gso = false;
-      one_by_one = s.first[1];
+      one_by_one = s.first[1] == NONE ? SEND_DATAGRAMS : s.first[1];
     } else {
-      out->failed[*out->failures].index = at++;
+      out->failed[*out->failures].index = at;
       out->failed[(*out->failures)++].error = errno;
+      at = out->datagrams[at].next;
     }
   }
   return at;

@@ -8,7 +8,7 @@
 
 #define RECEIVE_MESSAGES 32
 #define RECEIVE_STRIDE 65536 // no UDP datagram and no merged row of them is longer
-#define SEND_DATAGRAMS 512   // that JavaScript may collect
+#define SEND_DATAGRAMS 1024  // that JavaScript may collect
 #define REMOTES 4096         // slots of the tables of addresses; a power of two
 
 union address {
@@ -27,22 +27,22 @@ struct received {
 };
 #define NEW_REMOTE (1 << 30)
 
-// What JavaScript collected to be sent, in its memory. Datagrams lie back to back in `bytes`.
+// What JavaScript collected to be sent, in its memory: one for all ports of a thread, as nothing stays in it when the
+// ports have been flushed. What one port is to send is a chain of datagrams, `next` by `next` up to NONE, indices rising.
 struct outgoing {
   uint8_t *bytes;
-  int32_t *count;
-  struct { int32_t offset, length, slot, ttl; } *datagrams; // ttl: 0 for the socket's own
   int32_t *failures;
+  struct datagram { int32_t offset, length, slot, ttl, next; } *datagrams; // ttl: 0 for the socket's own
   struct { int32_t index, error; } *failed;
-  union address *remotes; // REMOTES slots, which JavaScript assigns
+  union address remotes[REMOTES]; // slots, which JavaScript assigns
 };
+#define NONE (-1)
 
 struct port {
   int fd, family;
   int number;
   int receive_buffer; // bytes granted, without the kernel's doubling
   bool gso, gro;
-  struct outgoing out;
 };
 
 // Each returns 0 or an errno.
@@ -53,5 +53,5 @@ void print_address(const union address *, char *text, int size);
 
 // The number of messages (fewer than RECEIVE_MESSAGES: nothing else waits), or an errno negated.
 int port_receive(struct port *, struct received *);
-// Sends the datagrams from index `from` on; returns the index of the first that the kernel has no room for now.
-int port_send(struct port *, int from);
+// Sends the chain that begins with `first`; returns the first that the kernel has no room for now, or NONE.
+int port_send(struct port *, struct outgoing *, int first);

@@ -33,8 +33,6 @@ export interface DriverOptions {
   readonly recvBufferSize: number
   /** Share the port with other sockets that ask for it too (SO_REUSEPORT): the kernel spreads the remotes over them. */
   readonly reusePort: boolean
-  /** One of very many ports, which talks to few remotes: it is to cost little memory. Default false. */
-  readonly fewPeers?: boolean
 }
 
 /** What a driver tells the endpoint. None of these throws. */

@@ -6,21 +6,22 @@ import { driverError } from './errors.ts'
 /** What native/udp/addon.c exports. Failures are thrown with the errno as their message: {@link errnoOf}. */
 export interface Addon {
   readonly sourceHash: string
-  /** Where the thread's datagrams are received: 32 messages of 65,536 bytes, and [slot, length, segment, port] of each. */
-  setMemory(bytes: Uint8Array, info: Int32Array): void
+  /**
+   * Where the thread's datagrams are received: 32 messages of 65,536 bytes, and [slot, length, segment, port] of each; and
+   * where they are collected: see native-send.ts.
+   */
+  setMemory(received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): void
   open(
     address: string,
     port: number,
     receiveBuffer: number,
     reusePort: 0 | 1,
-    bytes: Uint8Array,
-    state: Int32Array,
     onEvent: (what: number, detail: number) => void,
   ): Handle
   describe(handle: Handle): PortDescription
   start(handle: Handle): void
-  setRemote(handle: Handle, slot: number, address: string, port: number): void
-  send(handle: Handle, from: number): number
+  setRemote(slot: number, address: string, port: number): void
+  send(handle: Handle, first: number): number
   addressOf(message: number): string
   close(handle: Handle, onClosed: () => void): void
 }

@@ -4,37 +4,25 @@ import type { DriverHandler, DriverOptions } from './driver.ts'
 import { bindError, driverError, systemCallError } from './errors.ts'
 import { errnoOf, type Addon, type Handle, type PortDescription } from './native-addon.ts'
 import type { ReceiveMemory } from './native-receive.ts'
-import { hashAddress } from './paths.ts'
+import { MAX_DATAGRAM, NONE, type Collecting, type SendMemory } from './native-send.ts'
 
-/** One socket of the batched driver: what it is given to send waits in memory that the addon reads, until `flush`. */
-export class NativePort {
+/** One socket of the batched driver: what it is given to send waits in the thread's memory until `flush`. */
+export class NativePort implements Collecting {
   readonly description: PortDescription
   readonly #addon: Addon
-  readonly #memory: ReceiveMemory
+  readonly #memory: ThreadMemory
   readonly #handle: Handle
   #handler: DriverHandler | undefined
-
-  /** Datagrams back to back: the addon gives the kernel rows of them without copying. */
-  readonly #bytes: Uint8Array
-  /** [count, failures, {offset, length, slot, ttl}…, {index, errno}…] as in native/udp/addon.c. */
-  readonly #state = new Int32Array(2 + 6 * SEND_DATAGRAMS)
-  readonly #transmits: Transmit[] = []
-  #used = 0
-  /** Index of the first datagram that waits for the kernel to have room; none: undefined. */
-  #blockedAt: number | undefined
-
-  // Slots of the addon's table of destinations. A slot changes hands only when nothing waits that names it.
-  readonly #remotes: (SocketAddress | undefined)[]
-  #lastRemote: SocketAddress | undefined
-  #lastSlot = 0
+  /** The chain of what is collected: indices into the thread's memory. */
+  #first = NONE
+  #last = NONE
+  /** What the kernel had no room for, and what came after it; undefined while nothing waits. */
+  #backlog: Backlog | undefined
 
   /** @throws {SystemError} `ERR_NATWORK_SOCKET_…` */
-  constructor(addon: Addon, memory: ReceiveMemory, at: SocketAddress, options: DriverOptions) {
+  constructor(addon: Addon, memory: ThreadMemory, at: SocketAddress, options: DriverOptions) {
     this.#addon = addon
     this.#memory = memory
-    const few = options.fewPeers === true
-    this.#bytes = new Uint8Array((few ? FEW_SEND_BYTES : SEND_BYTES) + MAX_DATAGRAM)
-    this.#remotes = new Array<SocketAddress | undefined>(few ? FEW_REMOTES : REMOTES)
     const onEvent = (what: number, detail: number): void => {
       this.#onEvent(what, detail)
     }
@@ -44,8 +32,6 @@ export class NativePort {
         at.port,
         options.recvBufferSize,
         options.reusePort ? 1 : 0,
-        this.#bytes,
-        this.#state,
         onEvent,
       )
     } catch (error) {
@@ -61,59 +47,61 @@ export class NativePort {
 
   /** As {@link Driver.send}. */
   send(transmit: Transmit): boolean {
-    const { path, data, ttl = 0 } = transmit
-    const { remote } = path
-    const { byteLength } = data
-    const state = this.#state
-    const slot = remote === this.#lastRemote ? this.#lastSlot : this.#slotOf(transmit)
-    if (slot < 0) return this.#blockedAt === undefined
-    const index = state[0] ?? 0
-    if (index === SEND_DATAGRAMS || this.#used + byteLength > this.#bytes.length) {
-      this.#refused(transmit, byteLength > MAX_DATAGRAM ? EMSGSIZE : ENOBUFS)
-      return this.#blockedAt === undefined
+    const { sent } = this.#memory
+    if (transmit.data.byteLength > MAX_DATAGRAM) {
+      this.#refused(transmit, EMSGSIZE)
+      return this.#hasRoom()
     }
-    this.#bytes.set(data, this.#used)
-    const entry = 2 + index * 4
-    state[entry] = this.#used
-    state[entry + 1] = byteLength
-    state[entry + 2] = slot
-    state[entry + 3] = ttl
-    state[0] = index + 1
-    this.#transmits[index] = transmit
-    this.#used += byteLength
-    // There is always room for one more, unless the kernel has none and somebody sends all the same.
-    if (index + 1 === SEND_DATAGRAMS || this.#used > this.#bytes.length - MAX_DATAGRAM) this.flush()
-    return this.#blockedAt === undefined
+    // Both may flush this port.
+    sent.makeRoom()
+    const slot = sent.slotOf(transmit.path.remote)
+    if (slot < 0) {
+      this.#refused(transmit, -slot)
+      return this.#hasRoom()
+    }
+    if (this.#backlog !== undefined) {
+      if (!this.#backlog.add(transmit)) this.#refused(transmit, ENOBUFS)
+      return false
+    }
+    const index = sent.put(transmit, slot)
+    if (this.#first === NONE) {
+      this.#first = index
+      sent.begin(this)
+    } else {
+      sent.chain(this.#last, index)
+    }
+    this.#last = index
+    return true
   }
 
   flush(): void {
-    if (this.#state[0] !== 0 && this.#blockedAt === undefined) this.#give(0)
+    const first = this.#first
+    if (first === NONE) return
+    const { sent } = this.#memory
+    this.#first = NONE
+    let next = this.#addon.send(this.#handle, first)
+    const failures = sent.state[0] === 0 ? undefined : sent.failures()
+    if (next !== NONE) {
+      this.#backlog = new Backlog()
+      for (; next !== NONE; next = sent.after(next)) {
+        const transmit = sent.transmits[next]
+        if (transmit !== undefined) this.#backlog.add(transmit)
+      }
+    }
+    sent.flushed()
+    // Whoever is told may send at once: the memory has to be in order by now.
+    if (failures !== undefined) {
+      for (const { transmit, errno } of failures) this.#refused(transmit, errno)
+    }
   }
 
   close(): Promise<void> {
+    // What is still collected goes nowhere, but has to leave the memory.
+    this.flush()
     this.#handler = undefined
     return new Promise((resolve) => {
       this.#addon.close(this.#handle, resolve)
     })
-  }
-
-  #give(from: number): void {
-    const state = this.#state
-    const next = this.#addon.send(this.#handle, from)
-    const count = state[0] ?? 0
-    const failures = state[1] ?? 0
-    if (next < count) {
-      this.#blockedAt = next
-    } else {
-      this.#blockedAt = undefined
-      state[0] = 0
-      this.#used = 0
-    }
-    for (let i = 0; i < failures; i++) {
-      const at = 2 + 4 * SEND_DATAGRAMS + 2 * i
-      const transmit = this.#transmits[state[at] ?? 0]
-      if (transmit !== undefined) this.#refused(transmit, state[at + 1] ?? 0)
-    }
   }
 
   #onEvent(what: number, detail: number): void {
@@ -121,14 +109,12 @@ export class NativePort {
     if (handler === undefined) return
     switch (what) {
       case RECEIVED:
-        this.#memory.handOver(detail, this.#handlerNow)
+        this.#memory.received.handOver(detail, this.#handlerNow)
         this.#handlerNow().onBatchEnd()
         break
       case WRITABLE:
-        if (this.#blockedAt === undefined) break
-        this.#give(this.#blockedAt)
-        // Something may have been put behind what waited.
-        if (!this.#isBlocked()) handler.onWritable()
+        this.#sendBacklog()
+        if (this.#hasRoom()) handler.onWritable()
         break
       default:
         handler.onReceiveError(systemCallError('recvmmsg', detail))
@@ -137,40 +123,44 @@ export class NativePort {
 
   readonly #handlerNow = (): DriverHandler => this.#handler ?? nobody
 
-  #isBlocked(): boolean {
-    return this.#blockedAt !== undefined
+  #sendBacklog(): void {
+    const waiting = this.#backlog?.transmits
+    if (waiting === undefined) return
+    this.#backlog = undefined
+    // Behind the first that finds no room the others wait again.
+    for (const transmit of waiting) this.send(transmit)
+    this.flush()
   }
 
-  /** The slot of its destination; −1 when it has none, and that is told. */
-  #slotOf(transmit: Transmit): number {
-    const { remote } = transmit.path
-    const first = hashAddress(remote.address, remote.port) & (this.#remotes.length - 1) & ~1
-    let slot = first
-    if (!this.#isAt(slot, remote) && !this.#isAt(++slot, remote)) {
-      slot = this.#remotes[first] === undefined ? first : first + (remote.port & 1)
-      if (this.#remotes[slot] !== undefined) this.flush()
-      try {
-        if (this.#blockedAt !== undefined && this.#remotes[slot] !== undefined)
-          throw new Error(String(ENOBUFS))
-        this.#addon.setRemote(this.#handle, slot, remote.address, remote.port)
-      } catch (error) {
-        this.#refused(transmit, errnoOf(error))
-        return -1
-      }
-      this.#remotes[slot] = remote
-    }
-    this.#lastRemote = remote
-    this.#lastSlot = slot
-    return slot
-  }
-
-  #isAt(slot: number, remote: SocketAddress): boolean {
-    const there = this.#remotes[slot]
-    return there === remote || (there?.port === remote.port && there.address === remote.address)
+  #hasRoom(): boolean {
+    return this.#backlog === undefined
   }
 
   #refused(transmit: Transmit, errno: number): void {
     this.#handler?.onSendError(transmit, systemCallError('sendmmsg', errno))
+  }
+}
+
+/** What all ports of a thread share. */
+export interface ThreadMemory {
+  readonly received: ReceiveMemory
+  readonly sent: SendMemory
+}
+
+/** Datagrams that wait for the kernel to have room: copies, because their bytes may be used again. */
+class Backlog {
+  /** Bounded by MAX_BACKLOG and MAX_BACKLOG_BYTES. */
+  readonly transmits: Transmit[] = []
+  #bytes = 0
+
+  /** False when there is no room here either. */
+  add(transmit: Transmit): boolean {
+    const { data } = transmit
+    if (this.transmits.length >= MAX_BACKLOG || this.#bytes + data.byteLength > MAX_BACKLOG_BYTES)
+      return false
+    this.#bytes += data.byteLength
+    this.transmits.push({ ...transmit, data: data.slice() })
+    return true
   }
 }
 
@@ -188,18 +178,12 @@ export const nobody: DriverHandler = {
   onReceiveError: () => undefined,
 }
 
-// As in native/udp: addon.c (what a port is told) and udp.h.
+// As in native/udp/addon.c: what a port is told.
 const RECEIVED = 0
 const WRITABLE = 1
-const SEND_DATAGRAMS = 512
-const REMOTES = 4_096
-
-const MAX_DATAGRAM = 65_535
-/** Collected before the kernel gets it, whatever the endpoint says: about four full rows of UDP_SEGMENT. */
-const SEND_BYTES = 256 * 1024
-/** For {@link DriverOptions.fewPeers}. */
-const FEW_SEND_BYTES = 48 * 1024
-const FEW_REMOTES = 32
+/** At least as many as a thread's memory holds. */
+const MAX_BACKLOG = 1_024
+const MAX_BACKLOG_BYTES = 512 * 1024
 const ENOSYS = 38
 const EOPNOTSUPP = 95
 const EMSGSIZE = 90

@@ -8,9 +8,9 @@ import type { Addon } from './native-addon.ts'
  */
 export class ReceiveMemory {
   readonly #addon: Addon
-  readonly #bytes = new Uint8Array(MESSAGES * STRIDE)
+  readonly bytes = new Uint8Array(MESSAGES * STRIDE)
   /** [slot, length, segment, port] of each message. */
-  readonly #info = new Int32Array(MESSAGES * 4)
+  readonly info = new Int32Array(MESSAGES * 4)
   /** The path of each slot of the addon's table of remotes, which bounds it to 4,096. */
   readonly #paths: Path[] = []
   /** The paths of the batch being handed over. */
@@ -21,7 +21,6 @@ export class ReceiveMemory {
 
   constructor(addon: Addon) {
     this.#addon = addon
-    addon.setMemory(this.#bytes, this.#info)
   }
 
   /**
@@ -34,8 +33,8 @@ export class ReceiveMemory {
     for (let i = 0; i < count; i++) {
       const path = this.#from[i]
       if (path === undefined) continue
-      const length = this.#info[i * 4 + 1] ?? 0
-      const merged = this.#info[i * 4 + 2] ?? 0
+      const length = this.info[i * 4 + 1] ?? 0
+      const merged = this.info[i * 4 + 2] ?? 0
       const segment = merged === 0 ? length : merged
       let at = 0
       do {
@@ -46,11 +45,11 @@ export class ReceiveMemory {
   }
 
   #pathOf(message: number): Path {
-    const slot = this.#info[message * 4] ?? 0
+    const slot = this.info[message * 4] ?? 0
     const index = slot & ~NEW_REMOTE
     const known = this.#paths[index]
     if (known !== undefined && (slot & NEW_REMOTE) === 0) return known
-    const port = this.#info[message * 4 + 3] ?? 0
+    const port = this.info[message * 4 + 3] ?? 0
     const made: Path = { remote: { address: this.#addon.addressOf(message), port } }
     this.#paths[index] = made
     return made
@@ -63,9 +62,9 @@ export class ReceiveMemory {
       views.length = 0
     }
     const offset = message * STRIDE + at
-    if (length < segment) return new Uint8Array(this.#bytes.buffer, offset, length)
+    if (length < segment) return new Uint8Array(this.bytes.buffer, offset, length)
     const index = segment === 0 ? 0 : at / segment
-    return (views[index] ??= new Uint8Array(this.#bytes.buffer, offset, length))
+    return (views[index] ??= new Uint8Array(this.bytes.buffer, offset, length))
   }
 }
 

@@ -2,9 +2,10 @@ import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
 import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
 import { bindFamilies, type Families } from './families.ts'
-import { loadAddon } from './native-addon.ts'
-import { NativePort, nobody } from './native-port.ts'
+import { loadAddon, type Addon } from './native-addon.ts'
+import { NativePort, nobody, type ThreadMemory } from './native-port.ts'
 import { ReceiveMemory } from './native-receive.ts'
+import { SendMemory } from './native-send.ts'
 
 /**
  * The batched driver (native/udp, Linux): recvmmsg and sendmmsg, with UDP_GRO and UDP_SEGMENT where the kernel has
@@ -15,7 +16,7 @@ import { ReceiveMemory } from './native-receive.ts'
  */
 export async function openNative(at: SocketAddress, options: DriverOptions): Promise<Driver> {
   const addon = loadAddon()
-  const memory = (receiveMemory ??= new ReceiveMemory(addon))
+  const memory = (threadMemory ??= makeMemory(addon))
   const ports = await bindFamilies(
     at,
     (one) => new NativePort(addon, memory, one, options),
@@ -24,8 +25,14 @@ export async function openNative(at: SocketAddress, options: DriverOptions): Pro
   return new NativeDriver(at.address, ports)
 }
 
-/** One for all ports of this thread. */
-let receiveMemory: ReceiveMemory | undefined
+let threadMemory: ThreadMemory | undefined
+
+function makeMemory(addon: Addon): ThreadMemory {
+  const received = new ReceiveMemory(addon)
+  const sent = new SendMemory(addon)
+  addon.setMemory(received.bytes, received.info, sent.bytes, sent.state)
+  return { received, sent }
+}
 
 class NativeDriver implements Driver {
   readonly name: string

@@ -149,10 +149,10 @@ test('datagrams that the kernel refuses are told one by one; their neighbours ar
   assert.deepEqual(
     sender.sendErrors.map(({ transmit, error }) => [transmit.data.length, 'code' in error && error.code]),
     [
-      [14, 'EAFNOSUPPORT'],
-      [65_508, 'EMSGSIZE'],
-      [6, 'EINVAL'],
       [70_000, 'EMSGSIZE'],
+      [65_508, 'EMSGSIZE'],
+      [14, 'EAFNOSUPPORT'],
+      [6, 'EINVAL'],
     ],
   )
 })
@@ -188,6 +188,71 @@ test('more remotes than its tables hold: every datagram goes to and comes from t
     assert.equal(got.bytes.toString(), address)
     await one.close()
   }
+})
+
+test('an idle port owns no memory for datagrams: a relay has thousands of them', async (t) => {
+  // The first makes what the thread's ports share.
+  new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  const before = process.memoryUsage()
+  const PORTS = 400
+  for (let n = 0; n < PORTS; n++)
+    new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  const after = process.memoryUsage()
+  assert.ok(after.arrayBuffers - before.arrayBuffers < PORTS * 256, 'memory that JavaScript made')
+  // What the addon made: a buffer or a table for each would be 20 to 150 KiB each.
+  assert.ok(after.rss - before.rss < PORTS * 40 * 1024, `${after.rss - before.rss} bytes for ${PORTS} ports`)
+})
+
+test('ports take turns and flush each other; what each sends arrives, in order', async (t) => {
+  const listener = new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  const path = { remote: listener.driver.address }
+  const senders: Listener[] = []
+  for (let n = 0; n < 5; n++) {
+    senders.push(new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options)))
+  }
+  const ROUNDS = 300
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [n, { driver }] of senders.entries()) {
+      driver.send({ path, data: Buffer.from(`${n} ${round} ${'x'.repeat(n * 40)}`) })
+    }
+  }
+  for (const { driver } of senders) driver.flush()
+  const got = await listener.take(senders.length * ROUNDS)
+  for (const [n, { driver }] of senders.entries()) {
+    const own = got.filter(({ from }) => from.port === driver.address.port)
+    assert.deepEqual(
+      own.map(({ bytes }) => bytes.toString().split(' ', 2).join(' ')),
+      Array.from({ length: ROUNDS }, (_, round) => `${n} ${round}`),
+    )
+  }
+})
+
+test('whoever is told of a failure may send at once, whatever the memory holds', async (t) => {
+  const listener = new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  const path = { remote: listener.driver.address }
+  const other = new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  const failing = await openNative({ address: '127.0.0.1', port: 0 }, options)
+  t.after(() => failing.close())
+  let failures = 0
+  failing.start({
+    onDatagram: () => undefined,
+    onBatchEnd: () => undefined,
+    onWritable: () => undefined,
+    onReceiveError: () => undefined,
+    onSendError: () => {
+      other.driver.send({ path, data: Buffer.from(String(failures++)) })
+    },
+  })
+  const COUNT = 1_500
+  const nowhere = { remote: { address: '::1', port: 9 } }
+  for (let n = 0; n < COUNT; n++) failing.send({ path: nowhere, data: Buffer.from('x') })
+  failing.flush()
+  other.driver.flush()
+  const got = await listener.take(COUNT)
+  assert.deepEqual(
+    got.map(({ bytes }) => bytes.toString()),
+    Array.from({ length: COUNT }, (_, n) => String(n)),
+  )
 })
 
 test('endpoints that share a port: each remote has one of them, always the same', async (t) => {

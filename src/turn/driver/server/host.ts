@@ -266,7 +266,6 @@ export class RelayHost {
       const driver = await bindDriver({ address: host, port }, undefined, {
         recvBufferSize: RELAY_RECEIVE_BUFFER,
         reusePort: false,
-        fewPeers: true,
       })
       return new UdpRelayed(driver, address, this.#flusher, this.#flushClients, onClose)
     } catch {
