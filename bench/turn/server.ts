@@ -15,8 +15,12 @@ switch (name) {
       users: new StaticUsers('bench', { user: 'pass' }),
       addresses: [{ host }],
       peers: { allow: [host] },
-      listen: [{ host, port, transport: 'udp' }],
+      listen: [
+        { host, port, transport: 'udp' },
+        { host, port, transport: 'tcp' },
+      ],
       rateLimit: false,
+      maxConnectionsPerSource: 4_096,
       limits: { allocations: 100_000, allocationsPerUser: 100_000, allocationsPerSource: 100_000 },
     })
     break

@@ -1,5 +1,7 @@
-// `npm run soak:turn [-- MINUTES [PACKETS_PER_SECOND]]`: our relay under steady load while clients come and go. Memory is
-// looked at 20 times; ends with 1 when the second half grows by more than a tenth. Default: 60 minutes, 5,000 a second.
+// `npm run soak:turn [-- MINUTES [PACKETS_PER_SECOND]]`: our relay under steady load, both ways, while clients come and
+// go: over UDP and TCP, by channels and by Send, one in four without a goodbye. Memory is looked at 20 times; ends with 1
+// when the second half grows by more than a tenth, or when the relay has lost more than 1 %. Default: 60 minutes, 5,000
+// packets a second to the peer, and as many back.
 import { spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -15,50 +17,75 @@ const server = { address: '127.0.0.1', port: 22_000 + (process.pid % 10_000) }
 const user = { username: 'user', password: 'pass' }
 /** What one client sends before the next one takes its place. */
 const LIFE = 2_000
+const PAYLOAD = Buffer.alloc(1_000, 7)
 
 const file = join(import.meta.dirname, 'server.ts')
 const child = spawn(process.execPath, [...process.execArgv, file, 'natwork', String(server.port)], {
   stdio: ['ignore', 'ignore', 'inherit'],
 })
-const peer = createSocket({ type: 'udp4', recvBufferSize: 4 * 1024 * 1024 })
+const echo = createSocket({
+  type: 'udp4',
+  recvBufferSize: 4 * 1024 * 1024,
+  sendBufferSize: 4 * 1024 * 1024,
+})
 let arrived = 0
-peer.on('message', () => arrived++)
-peer.bind(0, server.address)
-await once(peer, 'listening')
+echo.on('message', (bytes, from) => {
+  arrived++
+  echo.send(bytes, from.port, from.address)
+})
+echo.bind(0, server.address)
+await once(echo, 'listening')
+const peer = { address: server.address, port: echo.address().port }
 
-const message = Buffer.alloc(1_004)
-writeChannelData(message, 0x4201, Buffer.alloc(1_000, 7), false)
+const framed = Buffer.alloc(4 + PAYLOAD.length)
+writeChannelData(framed, 0x4201, PAYLOAD, false)
 const memory: number[] = []
 const from = performance.now()
 let sent = 0
+let back = 0
 let clients = 0
 for (let look = 1; look <= looks; look++) {
   const until = (look / looks) * minutes * 60
   while (elapsed() < until) await oneClient(until)
   memory.push(rss())
-  const counts = `${clients} clients, ${sent} packets, lost ${((1 - arrived / Math.max(1, sent)) * 100).toFixed(2)} %`
-  console.log(`${(elapsed() / 60).toFixed(1)} min: ${memory.at(-1)?.toFixed(1) ?? ''} MiB, ${counts}`)
+  const lost = `lost ${percent(sent - arrived)} % there, ${percent(arrived - back)} % back`
+  console.log(
+    `${(elapsed() / 60).toFixed(1)} min: ${memory.at(-1)?.toFixed(1) ?? ''} MiB, ${clients} clients, ${sent} packets, ${lost}`,
+  )
 }
 child.kill('SIGKILL')
-peer.close()
+echo.close()
 const middle = memory[looks / 2 - 1] ?? NaN
 const last = memory.at(-1) ?? NaN
 console.log(`memory ${middle.toFixed(1)} MiB half way, ${last.toFixed(1)} MiB at the end`)
-process.exit(last <= middle * 1.1 ? 0 : 1)
+process.exit(last <= middle * 1.1 && sent - back <= sent / 100 ? 0 : 1)
 
 async function oneClient(until: number): Promise<void> {
-  const probe = await Probe.open(server, 'udp', user)
+  const kind = clients % 4
+  const bySend = kind % 2 === 1
+  const probe = await Probe.open(server, kind >= 2 ? 'tcp' : 'udp', user)
+  probe.onUnasked = () => back++
   await probe.allocate()
-  const { code } = await probe.bind(0x4201, { address: server.address, port: peer.address().port })
-  if (code !== 0) throw new Error(`ChannelBind answered ${code}`)
-  clients++
+  const { code } = await (bySend ? probe.permit(peer) : probe.bind(0x4201, peer))
+  if (code !== 0) throw new Error(`answered ${code}`)
   const start = performance.now()
   for (let n = 0; n < LIFE && elapsed() < until;) {
     const due = Math.min(LIFE, ((performance.now() - start) / 1_000) * pace)
-    for (; n < due; n++, sent++) probe.send(message)
+    for (; n < due; n++, sent++) {
+      if (bySend) probe.indicate(peer, PAYLOAD)
+      else probe.send(framed)
+    }
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
-  await probe.close()
+  // What is on its way is not lost.
+  for (let n = 0; n < 50 && back < sent; n++) await new Promise((resolve) => setTimeout(resolve, 20))
+  if (clients % 16 < 12) await probe.close()
+  else probe.abandon()
+  clients++
+}
+
+function percent(count: number): string {
+  return ((count / Math.max(1, sent)) * 100).toFixed(2)
 }
 
 function elapsed(): number {

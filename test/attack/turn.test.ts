@@ -228,6 +228,35 @@ describe('credentials', () => {
     assert.deepEqual([allocation?.permissionCount, allocation?.channelCount], [1, 0])
   })
 
+  test('another user’s RESERVATION-TOKEN: 508, and the port stays for who has it', () => {
+    const bench = new Bench()
+    const { view } = bench.client().allocate((r) => r.uint8(Attribute.EvenPort, 0x80))
+    const token = Buffer.from(view.value(Attribute.ReservationToken)!)
+    const claim = (user: string, port: number): number =>
+      bench.client(port, '192.0.2.7', user).allocate((r) => r.bytes(Attribute.ReservationToken, token)).code
+    assert.equal(claim('bob', 1), 508)
+    assert.equal(claim('alice', 2), 0)
+    assert.equal(claim('alice', 3), 508, 'replayed')
+  })
+
+  test('another user’s mobility ticket: 441; one that was used: 400; one nobody made: 400', () => {
+    const bench = new Bench()
+    const made = bench.client().allocate((r) => r.bytes(Attribute.MobilityTicket, Buffer.alloc(0)))
+    const ticket = Buffer.from(made.view.value(Attribute.MobilityTicket)!)
+    const show = (shown: Buffer, port: number, user: string): number =>
+      bench
+        .client(port, '192.0.2.99', user)
+        .request(Method.Refresh, (r) => r.bytes(Attribute.MobilityTicket, shown)).code
+    const forged = Buffer.from(ticket)
+    forged[3] = forged[3] === 65 ? 66 : 65
+    assert.deepEqual([show(ticket, 1, 'bob'), show(forged, 2, 'alice')], [441, 400])
+    const [allocation] = bench.relay.allocations.values()
+    assert.equal(allocation?.nextLink, undefined)
+    assert.equal(show(ticket, 3, 'alice'), 0)
+    assert.equal(show(ticket, 4, 'alice'), 400)
+    assert.equal(bench.relay.allocations.size, 1)
+  })
+
   test('a tampered request is nobody’s', () => {
     const bench = new Bench()
     const client = bench.client()
@@ -307,6 +336,30 @@ describe('floods', () => {
     ports.free({ address: external[4], port: 50_007 })
     assert.deepEqual([...new Set(ports.candidates(external[4], false, false))], [50_007])
     assert.equal(new Bench({ open: () => [undefined] }).client().allocate().code, 508)
+  })
+
+  test('ports kept by EVEN-PORT count as allocations do, also of who comes and goes', () => {
+    const bench = new Bench({ limits: { allocationsPerUser: 4 }, rateLimit: false })
+    const codes = [0, 1, 2, 3, 4].map((n) => {
+      const client = bench.client(1_000 + n)
+      const { code } = client.allocate((r) => r.uint8(Attribute.EvenPort, 0x80))
+      client.refresh(0)
+      return code
+    })
+    assert.deepEqual(codes, [0, 0, 0, 486, 486])
+    assert.equal(bench.reserved.filter(({ closed }) => !closed).length, 3)
+    bench.pass(32)
+    assert.ok(bench.reserved.every(({ closed }) => closed))
+    assert.deepEqual([bench.relay.perUser.of('alice'), bench.relay.perSource.of('192.0.2.7')], [0, 0])
+  })
+
+  test('a user at the quota may take the port that is kept for it', () => {
+    const bench = new Bench({ limits: { allocationsPerUser: 2, allocationsPerSource: 2, allocations: 2 } })
+    const { view } = bench.client().allocate((r) => r.uint8(Attribute.EvenPort, 0x80))
+    const token = Buffer.from(view.value(Attribute.ReservationToken)!)
+    assert.equal(bench.client(1).allocate().code, 486)
+    assert.equal(bench.client(2).allocate((r) => r.bytes(Attribute.ReservationToken, token)).code, 0)
+    assert.equal(bench.relay.perUser.of('alice'), 2)
   })
 
   test('relayed ports are not to be foretold', () => {

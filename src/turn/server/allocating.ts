@@ -1,6 +1,7 @@
 import { Attribute, ErrorCode } from '../../stun/codec/registry.ts'
 import { StunView } from '../../stun/codec/view.ts'
 import type { StunBuilder } from '../../stun/codec/builder.ts'
+import { familyOf } from '../../core/address.ts'
 import { SECOND, type Micros } from '../../core/machine.ts'
 import {
   AddressFamily,
@@ -12,7 +13,7 @@ import {
 } from '../protocol/constants.ts'
 import type { Expiring } from './agenda.ts'
 import { Allocation } from './allocation.ts'
-import type { Opened, OpenRequest, RelayedSocket } from './io.ts'
+import type { ClientLink, Opened, OpenRequest, RelayedSocket } from './io.ts'
 import { seconds, sourceKey, type Ask, type Relay } from './relay.ts'
 
 /** Allocate (RFC 8656 §7.2): the checks in the order of the section, then sockets, then the answer. */
@@ -20,7 +21,7 @@ export class Allocating {
   readonly #relay: Relay
   /** Requests that wait for their sockets. Bounded by the limit `allocations`, which counts them. */
   readonly #waiting = new Map<number, Waiting>()
-  /** Ports that are kept for a second Allocate, by token. Bounded: one for each allocation of the last 30 s. */
+  /** Ports that are kept for a second Allocate, by token. Bounded by the limit `allocations`, which counts them. */
   readonly #reservations = new Map<string, Reservation>()
   #nextTicket = 1
   #nextId = 1
@@ -61,24 +62,17 @@ export class Allocating {
       }
       return
     }
-    const { limits, perUser, perSource } = relay
     const { username } = ask.user
     const source = link.remote.address
-    const full = relay.allocations.size + this.#waiting.size >= limits.allocations
-    const overQuota =
-      perUser.of(username) >= limits.allocationsPerUser ||
-      perSource.of(sourceKey(source)) >= limits.allocationsPerSource
-    if (full || overQuota) {
-      relay.refuse(
-        ask,
-        overQuota ? ErrorCode.AllocationQuotaReached : ErrorCode.InsufficientCapacity,
-        undefined,
-        { reason: full ? 'the relay is full' : 'quota of user or source reached' },
-      )
+    const reservation = token === undefined ? undefined : this.#reservations.get(token)
+    // A kept port counts as an allocation does: or one user, coming and going, would have them all.
+    const wantedPorts = request.reserve ? 2 : 1
+    const refusal = this.#lacksRoom(username, source, wantedPorts, reservation)
+    if (refusal !== undefined) {
+      relay.refuse(ask, refusal.code, undefined, refusal)
       return
     }
-    perUser.add(username)
-    perSource.add(sourceKey(source))
+    this.#count(username, source, wantedPorts)
     // The bytes are the caller's again when this returns.
     const kept = new StunView()
     kept.open(Buffer.from(view.bytes))
@@ -86,8 +80,8 @@ export class Allocating {
     link.opening = true
     const ticket = this.#nextTicket++
     this.#waiting.set(ticket, waiting)
-    if (token === undefined) relay.tell({ type: 'open', request, ticket })
-    else this.opened(ask.now, ticket, { sockets: [this.#redeem(token)] })
+    if (reservation === undefined) relay.tell({ type: 'open', request, ticket })
+    else this.opened(ask.now, ticket, { sockets: [this.#redeem(reservation)] })
   }
 
   opened(now: Micros, ticket: number, { sockets, reserved }: Opened): void {
@@ -122,23 +116,37 @@ export class Allocating {
         : ErrorCode.AddressFamilyNotSupported
       allocation.addressError = { family: absent, code }
     }
-    if (reserved !== undefined) allocation.reservationToken = this.#reserve(now, reserved)
+    if (reserved !== undefined) allocation.reservationToken = this.#reserve(now, allocation, reserved)
+    else if (request.reserve) relay.release(user.username, link.remote.address)
     if (mobility) relay.giveTicket(allocation)
     relay.add(allocation)
     for (const socket of got) socket.start(allocation)
     this.#confirm({ ...ask, now }, allocation)
   }
 
+  /** Who asked is gone: there is nobody to give the sockets to. */
+  linkClosed(link: ClientLink): void {
+    if (!link.opening) return
+    for (const [ticket, waiting] of this.#waiting) if (waiting.ask.link === link) this.#drop(ticket, waiting)
+  }
+
   close(): void {
     for (const reservation of [...this.#reservations.values()]) reservation.expire()
   }
 
-  #fail(ticket: number, { ask }: Waiting): void {
-    this.#waiting.delete(ticket)
-    ask.link.opening = false
-    this.#relay.release(ask.user.username, ask.link.remote.address)
+  #fail(ticket: number, waiting: Waiting): void {
+    const { ask } = waiting
+    this.#drop(ticket, waiting)
     this.#relay.refuse(ask, ErrorCode.InsufficientCapacity, undefined, { reason: 'no free port' })
     ask.link.released()
+  }
+
+  #drop(ticket: number, { ask, request }: Waiting): void {
+    this.#waiting.delete(ticket)
+    ask.link.opening = false
+    for (let n = request.reserve ? 2 : 1; n > 0; n--) {
+      this.#relay.release(ask.user.username, ask.link.remote.address)
+    }
   }
 
   #confirm(ask: Ask, allocation: Allocation): void {
@@ -160,7 +168,7 @@ export class Allocating {
   }
 
   /** Checks 3 to 9 of RFC 8656 §7.2, and RFC 6062 §5.1; a number: the error code that the request deserves. */
-  #read({ view, link }: Ask): Wanted | number {
+  #read({ view, link, user }: Ask): Wanted | number {
     const relay = this.#relay
     const transport = view.uint8(Attribute.RequestedTransport)
     if (transport === undefined) return ErrorCode.BadRequest
@@ -189,10 +197,11 @@ export class Allocating {
       (mobility !== undefined && mobility.length > 0)
     if (wrong) return ErrorCode.BadRequest
     if (mobility !== undefined && !relay.mobilityAllowed) return ErrorCode.MobilityForbidden
-    if (hasToken && !this.#reservations.has(Buffer.from(token ?? []).toString('hex'))) {
-      return ErrorCode.InsufficientCapacity
-    }
-    const families = familiesFor(relay, requested, additional)
+    const key = token === undefined ? undefined : Buffer.from(token).toString('hex')
+    const reservation = key === undefined ? undefined : this.#reservations.get(key)
+    // Whoever has only seen the token must not take the port.
+    if (hasToken && reservation?.username !== user.username) return ErrorCode.InsufficientCapacity
+    const families = reservation?.families ?? familiesFor(relay, requested, additional)
     if (families === undefined) return ErrorCode.AddressFamilyNotSupported
     return {
       transport,
@@ -200,34 +209,72 @@ export class Allocating {
       even: evenPort !== undefined,
       reserve,
       mobility: mobility !== undefined,
-      ...(hasToken && { token: Buffer.from(token ?? []).toString('hex') }),
+      ...(key !== undefined && { token: key }),
     }
   }
 
-  #reserve(now: Micros, socket: RelayedSocket): Uint8Array {
+  /** Undefined: there is room for so many more ports. */
+  #lacksRoom(
+    username: string,
+    source: string,
+    ports: number,
+    redeemed: Reservation | undefined,
+  ): { code: number; reason: string } | undefined {
+    const { limits, perUser, perSource, allocations } = this.#relay
+    const has = (count: number, limit: number, own: boolean): boolean =>
+      count - (own ? 1 : 0) + ports <= limit
+    const ofUser = redeemed !== undefined
+    const ofSource = redeemed !== undefined && sourceKey(redeemed.source) === sourceKey(source)
+    if (
+      !has(perUser.of(username), limits.allocationsPerUser, ofUser) ||
+      !has(perSource.of(sourceKey(source)), limits.allocationsPerSource, ofSource)
+    ) {
+      return { code: ErrorCode.AllocationQuotaReached, reason: 'quota of user or source reached' }
+    }
+    const all = allocations.size + this.#waiting.size + this.#reservations.size
+    if (has(all, limits.allocations, redeemed !== undefined)) return undefined
+    return { code: ErrorCode.InsufficientCapacity, reason: 'the relay is full' }
+  }
+
+  #count(username: string, source: string, ports: number): void {
+    for (let n = 0; n < ports; n++) {
+      this.#relay.perUser.add(username)
+      this.#relay.perSource.add(sourceKey(source))
+    }
+  }
+
+  #reserve(now: Micros, { username, source }: Allocation, socket: RelayedSocket): Uint8Array {
+    const relay = this.#relay
     const token = new Uint8Array(RESERVATION_TOKEN_LENGTH)
-    this.#relay.rng.fill(token)
+    relay.rng.fill(token)
     const key = Buffer.from(token).toString('hex')
     const reservation: Reservation = {
+      key,
       socket,
+      username,
+      source,
+      families: [familyOf(socket.address.address) === 6 ? AddressFamily.Ipv6 : AddressFamily.Ipv4],
       expiresAt: now + RESERVATION_LIFETIME,
       slot: -1,
       expire: () => {
-        this.#reservations.delete(key)
+        this.#forget(reservation)
         socket.close()
       },
     }
     this.#reservations.set(key, reservation)
-    this.#relay.agenda.enter(reservation)
+    relay.agenda.enter(reservation)
     return token
   }
 
-  #redeem(token: string): RelayedSocket | undefined {
-    const found = this.#reservations.get(token)
-    if (found === undefined) return undefined
-    this.#reservations.delete(token)
-    this.#relay.agenda.leave(found)
-    return found.socket
+  #redeem(reservation: Reservation): RelayedSocket {
+    this.#relay.agenda.leave(reservation)
+    this.#forget(reservation)
+    return reservation.socket
+  }
+
+  #forget({ key, username, source }: Reservation): void {
+    this.#reservations.delete(key)
+    this.#relay.release(username, source)
   }
 }
 
@@ -247,7 +294,12 @@ interface Waiting {
 }
 
 interface Reservation extends Expiring {
+  readonly key: string
   readonly socket: RelayedSocket
+  /** Whose it is, and what quota it counts for. */
+  readonly username: string
+  readonly source: string
+  readonly families: readonly AddressFamily[]
   expire(): void
 }
 

@@ -234,6 +234,7 @@ export class Relay {
   /** The TCP or TLS connection of a client has ended. */
   linkClosed(now: Micros, link: ClientLink): void {
     const { allocation } = link
+    this.#allocating.linkClosed(link)
     if (allocation === undefined) return
     if (allocation.nextLink !== undefined && allocation.link === link) this.moved(now, allocation)
     else if (allocation.nextLink === link) allocation.nextLink = undefined

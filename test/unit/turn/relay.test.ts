@@ -10,6 +10,7 @@ import {
   PeerPolicy,
   SharedSecretUsers,
   timeLimitedCredentials,
+  type ClientLink,
 } from '../../../src/turn/index.ts'
 import { answerOf, Bench, external, realm, users } from './server-harness.ts'
 
@@ -94,6 +95,29 @@ test('what Allocate refuses, each with its code', () => {
   assert.deepEqual([fragments.code, fragments.view.unknownAttributes()], [420, [Attribute.DontFragment]])
   assert.equal(bench.relay.allocations.size, 0)
   assert.equal(new Bench({ open: () => [undefined] }).client().allocate().code, 508, 'no free port')
+})
+
+test('a stream that ends while its Allocate waits for a socket: no allocation for nobody', () => {
+  const bench = new Bench()
+  const link: ClientLink = {
+    remote: { address: '192.0.2.7', port: 1 },
+    kind: 'stream',
+    channels: 'rfc8656',
+    allocation: undefined,
+    opening: false,
+    send: () => undefined,
+    released: () => undefined,
+  }
+  const client = bench.client(1)
+  client.refresh(0)
+  const [bytes] = client.compose(Method.Allocate, (r) => r.uint8(Attribute.RequestedTransport, 17, true))
+  const view = new StunView()
+  assert.ok(view.open(bytes))
+  bench.relay.handleMessage(bench.now, link, view)
+  bench.relay.linkClosed(bench.now, link)
+  bench.drain()
+  assert.equal(bench.sockets[0]?.closed, true)
+  assert.deepEqual([bench.relay.allocations.size, bench.relay.perUser.of('alice')], [0, 0])
 })
 
 test('EVEN-PORT with the R bit: the next port comes by its token, once, within 30 seconds', () => {

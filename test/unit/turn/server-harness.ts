@@ -70,6 +70,8 @@ export class Bench {
   readonly relay: Relay
   readonly server: TurnServer
   readonly sockets: FakeSocket[] = []
+  /** Of EVEN-PORT's R bit. */
+  readonly reserved: FakeSocket[] = []
   readonly events: RelayEvent[] = []
   readonly #open: (request: OpenRequest) => (FakeSocket | undefined)[]
   #nextPort = 50_000
@@ -120,6 +122,7 @@ export class Bench {
           event.request.reserve && first !== undefined
             ? new FakeSocket({ address: first.address.address, port: first.address.port + 1 })
             : undefined
+        if (reserved !== undefined) this.reserved.push(reserved)
         this.relay.opened(this.now, event.ticket, { sockets, ...(reserved && { reserved }) })
       }
     }
