@@ -350,6 +350,7 @@ export class UtpConnection implements Waiting {
     if (!this.#pathHeard && samePath(path, this.#path)) this.#pathHeard = true
     // BEP 29 "timestamp_difference_microseconds": 0 stands for "not measured".
     this.#replyDifference = packet.timestamp === 0 ? 0 : (now - packet.timestamp) >>> 0
+    this.#rtt.oneWayDelays(packet.timestampDifference, this.#replyDifference)
     if (this.#state === 'lingering') {
       // The peer repeats its FIN: our last acknowledgement was lost.
       if (packet.type !== ST_STATE) receiver.ackNow = true
@@ -479,7 +480,7 @@ export class UtpConnection implements Waiting {
   #receive(now: Micros, packet: Packet, bytes: Uint8Array): void {
     const receiver = this.#receiver
     const before = receiver.readable
-    receiver.tune(now, this.#rtt.smoothed, bytes.length - packet.payloadAt)
+    receiver.tune(now, this.#rtt.estimate, bytes.length - packet.payloadAt)
     if (!receiver.handle(packet, bytes)) return
     const got = receiver.readable - before
     this.#bytesReceived += got

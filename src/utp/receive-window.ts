@@ -8,7 +8,7 @@ const HEADROOM = 4
 const UNREAD = 1 / 8
 /** Between two turns of a busy event loop; also the shortest time that arrivals are measured over. */
 const TURN: Micros = 10 * MILLISECOND
-/** For a peer whose round trip we could not measure, having sent nothing. */
+/** For a peer whose round trip cannot be told. */
 const USUAL_RTT: Micros = 100 * MILLISECOND
 /** Connections that received something in a slot of this length share the socket's buffer. */
 const SLOT: Micros = 100 * MILLISECOND
@@ -61,10 +61,11 @@ export class ReceiveBudget {
  * together do not overrun the socket.
  */
 export class ReceiveWindow {
+  /** What may be under way: this connection's share of the socket's buffer, and never more than {@link roof}. */
   size: number
   readonly #limit: number
   readonly #budget: ReceiveBudget
-  /** The largest window so far, never mind the others: what fits in it is taken. */
+  /** The largest window so far, never mind the others: what fits in it is taken, unread and out of order together. */
   roof: number
   #slot = -1
   #since: Micros = 0

@@ -77,9 +77,11 @@ export class Receiver {
 
   /** BEP 29 `wnd_size`: what we still have room for. */
   window(): number {
-    const own = this.#window.size - this.#buffer.length - this.#reorder.bytes
+    const { size, roof } = this.#window
+    const own = roof - this.#buffer.length - this.#reorder.bytes
     const all = this.#budget.limit - this.#budget.used
-    const free = own < all ? own : all
+    // What we hold already is not on its way to the socket: it takes nothing of the share.
+    const free = Math.min(own, all, size)
     return free > 0 ? free : 0
   }
 

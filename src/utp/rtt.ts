@@ -6,6 +6,10 @@ const MIN_RTO: Micros = 500 * MILLISECOND
 const INITIAL_RTO: Micros = SECOND
 /** RFC 6298 §2.5 wants 60 s; a pipe whose path comes back, or whose peer is gone, should notice sooner (liveness.ts). */
 const MAX_RTO: Micros = 3 * SECOND
+/** Two delays that make more are no round trip. */
+const MOST_ONE_WAYS: Micros = SECOND
+/** A part of what a larger sum of delays adds to the smallest one. */
+const FORGETTING = 4_096
 
 /** Smoothed round-trip time and the retransmission timeout made from it (RFC 6298; BEP 29 "timeouts"). */
 export class RttEstimator {
@@ -15,6 +19,8 @@ export class RttEstimator {
   /** Microseconds; the smallest sample on this path. Infinity until the first. */
   min = Infinity
   latest = 0
+  /** By the timestamps of both sides, for who has sent nothing that would be acknowledged; 0 until known. */
+  #byTimestamps = 0
   #backoff = 1
 
   /** Only for packets sent once: Karn's algorithm (RFC 6298 §3). */
@@ -29,6 +35,24 @@ export class RttEstimator {
       this.variance += (Math.abs(this.smoothed - value) - this.variance) / 4
       this.smoothed += (value - this.smoothed) / 8
     }
+  }
+
+  /**
+   * `there` is the peer's measure of the one-way delay from us to it, `back` ours of the other way (BEP 29
+   * "timestamp_difference_microseconds"): each is off by the difference of the clocks, but their sum is not. The smallest
+   * counts, and is forgotten slowly. A peer can invent it, as it can delay its acknowledgements.
+   */
+  oneWayDelays(there: number, back: number): void {
+    if (there === 0 || back === 0) return
+    const rtt = (there + back) >>> 0
+    if (rtt > MOST_ONE_WAYS) return
+    const known = this.#byTimestamps
+    this.#byTimestamps = known === 0 || rtt < known ? Math.max(1, rtt) : known + (rtt - known) / FORGETTING
+  }
+
+  /** How long a round trip takes, for the receiving half; 0 while nobody knows. */
+  get estimate(): Micros {
+    return this.smoothed > 0 ? this.smoothed : this.#byTimestamps
   }
 
   /** RFC 6298 §2.3 and §5.5, with the bounds above. */
@@ -54,6 +78,7 @@ export class RttEstimator {
     this.variance = 0
     this.min = Infinity
     this.latest = 0
+    this.#byTimestamps = 0
     this.#backoff = 1
   }
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ReceiveBudget, ReceiveWindow, FIRST_WINDOW } from '../../../src/utp/receive-window.ts'
+import { RttEstimator } from '../../../src/utp/rtt.ts'
+import { Pair, writer } from './harness.ts'
 
 const MIB = 1_048_576
 
@@ -46,4 +48,31 @@ test('on a long path more may be in flight than waits in the socket', () => {
   const window = new ReceiveWindow(32 * MIB, new ReceiveBudget(1e9, 212_992))
   receive([window], 1e6, 2, 20e6, 100_000)
   assert.ok(window.size > 2 * MIB, `${window.size}`)
+})
+
+test('who only receives takes the round trip from the timestamps, whatever the clocks say', () => {
+  const rtt = new RttEstimator()
+  assert.equal(rtt.estimate, 0)
+  rtt.oneWayDelays(0, 40_000)
+  assert.equal(rtt.estimate, 0, 'the peer has measured nothing yet')
+  for (const ahead of [0, 5_000_000, 4_000_000_000]) {
+    rtt.reset()
+    rtt.oneWayDelays((60_000 + ahead) >>> 0, (40_000 - ahead) >>> 0)
+    assert.equal(rtt.estimate, 100_000, `a clock ${ahead} µs ahead`)
+    rtt.oneWayDelays((90_000 + ahead) >>> 0, (90_000 - ahead) >>> 0)
+    assert.ok(rtt.estimate < 101_000, 'the smallest counts')
+  }
+  rtt.oneWayDelays(2_000_000_000, 2_000_000_000)
+  assert.ok(rtt.estimate < 101_000, 'no path is so long')
+  rtt.sample(30_000)
+  assert.equal(rtt.estimate, 30_000, 'an acknowledgement tells more')
+})
+
+test('a receiver that says nothing opens its window on a long path beyond the socket’s buffer', () => {
+  const pair = new Pair({ delay: 50_000 }, { b: { socketBuffer: 212_992 } })
+  pair.keepSent = false
+  const [ours] = pair.connected()
+  const write = writer(ours, new Uint8Array(6_000_000))
+  pair.run(() => write(pair.now) && ours.queued === 0)
+  assert.ok(ours.stats.peerWindow > 4 * 212_992, `${ours.stats.peerWindow}`)
 })
