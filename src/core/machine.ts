@@ -19,6 +19,8 @@ export interface Path {
   readonly remote: SocketAddress
   /** What carries the datagrams; absent: the port's own socket does. */
   readonly via?: Carrier
+  /** `remote` is an address on somebody's relay, which wraps each datagram once more for the last part of the way. */
+  readonly isRelayed?: boolean
 }
 
 /**

@@ -226,3 +226,10 @@ export function canReach(base: Base, remote: SocketAddress, hasLoopback: boolean
   // A peer elsewhere that names our own loopback wants us to knock at our own services.
   return scope !== 'loopback' || hasLoopback
 }
+
+/** The path with what the peer says of its far end; what goes through our own relay is known to be wrapped. */
+export function marked<P extends Path | undefined>(path: P, { candidate: { type } }: Remote): P {
+  return path === undefined || path.via !== undefined || type !== 'relay'
+    ? path
+    : { ...path, isRelayed: true }
+}

@@ -5,7 +5,7 @@ import { Attribute, type StunView } from '../stun/codec/index.ts'
 import type { IceSession } from './api.ts'
 import * as bounds from './bounds.ts'
 import { describeCandidates, isUsable, priorityOf, type Described } from './candidate.ts'
-import { canReach, Pair, permit, type Base, type Generation, type Remote } from './check-list.ts'
+import { canReach, marked, Pair, permit, type Base, type Generation, type Remote } from './check-list.ts'
 import { Connectivity } from './connectivity.ts'
 import { newCredentials, readCredentials } from './credentials.ts'
 import { IceUsageError } from './errors.ts'
@@ -336,7 +336,7 @@ export class Session implements IceSession {
 
   /** Forms the pair, where the two can mean anything to each other. */
   #form(now: Micros, base: Base, remote: Remote): boolean {
-    const path = this.#pathTo(base, remote.candidate)
+    const path = marked(this.#pathTo(base, remote.candidate), remote)
     if (
       this.#generation.remote === undefined ||
       path === undefined ||
@@ -388,7 +388,7 @@ export class Session implements IceSession {
     if (known !== undefined) return known
     const remote =
       this.#remotes.get(formatAddress(path.remote)) ?? this.#addReflexive(now, path.remote, priority)
-    const pair = new Pair(base, remote, path, generation)
+    const pair = new Pair(base, remote, marked(path, remote), generation)
     permit(base, path.remote.address)
     this.#checks.list.add(pair)
     // The peer may have moved: does what we use still work?

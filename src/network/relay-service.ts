@@ -1,9 +1,10 @@
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
 import { CallbackUsers, RelayHost, type RelayLimits } from '../turn/index.ts'
 import type { RelayGrant } from './control.ts'
 import type { NodeId } from './node-id.ts'
+import { deriveSecret } from './seal-key.ts'
 import type { Session } from './session.ts'
 
 /** What relaying for others costs at most; see `natwork/turn`. */
@@ -23,11 +24,12 @@ const defaultLimits: Partial<RelayLimits> = { allocationsPerUser: 4 }
 
 /**
  * TURN on the node's own port, for nodes that hang on it: credentials come over their control streams, hold for a few hours, and
- * need no memory: the password is an HMAC of the username under a key of this run.
+ * need no memory: the password is an HMAC of the username under a key of the node's own. They outlive a restart, so that
+ * clients get their next allocation without asking for other ones first.
  */
 export class RelayService {
   readonly #host: RelayHost
-  readonly #key = randomBytes(32)
+  readonly #key: Buffer
 
   /** Takes its place on the port: before STUN's server, which answers every request. */
   constructor(
@@ -36,6 +38,7 @@ export class RelayService {
     own: readonly SocketAddress[],
     { limits, allow, deny }: RelayServiceOptions,
   ) {
+    this.#key = deriveSecret(session.identity.privateKey, 'natwork relay credentials 1')
     this.#host = new RelayHost({
       users: new CallbackUsers('natwork', (username) => this.#passwordOf(username)),
       addresses: firstOfEachFamily(own).map((host) => ({ host })),

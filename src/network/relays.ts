@@ -18,7 +18,7 @@ export interface RelaySource {
 export interface RelayUser {
   found(candidate: LocalCandidate): void
   lost(candidate: LocalCandidate): void
-  /** Aborted when the link needs it no more. */
+  /** Aborted when the link needs them no more. */
   readonly ended: AbortSignal
 }
 
@@ -34,6 +34,8 @@ const renewBefore = 600
 export class Relays {
   readonly #session: Session
   readonly #allocations = new Map<NodeId, Entry>()
+  /** What each user has borrowed, or is about to. */
+  readonly #borrowed = new WeakMap<RelayUser, Set<Entry>>()
   readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
 
   constructor(session: Session) {
@@ -46,13 +48,17 @@ export class Relays {
   }
 
   /**
-   * A relayed candidate from the first of the helpers that gives one, for as long as the user wants it. Resolves when there is one or
-   * none to be had; never rejects.
+   * A relayed candidate from the first of the helpers that gives one, for as long as the user wants it, unless the user has one of
+   * theirs. What it has from others stays. Resolves when there is one or none to be had; never rejects.
    */
   async borrow(sources: readonly RelaySource[], user: RelayUser): Promise<void> {
+    const borrowed = this.#borrowed.get(user) ?? new Set()
+    this.#borrowed.set(user, borrowed)
     for (const source of sources) {
       if (ended(user)) return
       const entry = this.#entry(source)
+      if (borrowed.has(entry)) return
+      borrowed.add(entry)
       entry.users++
       try {
         const relay = await entry.relay
@@ -64,6 +70,7 @@ export class Relays {
         return
       } catch (error) {
         entry.users--
+        borrowed.delete(entry)
         this.#session.context.logger.debug('no relay', {
           helper: source.channel.peer,
           error: asError(error).message,
@@ -85,6 +92,21 @@ export class Relays {
 
   #lend(relay: RelayAllocation, { channel, address }: RelaySource, user: RelayUser, entry: Entry): void {
     let lent: LocalCandidate | undefined
+    /** Bounded by the candidates of one ICE session. */
+    const permitted = new Set<string>()
+    const permit = (peer: string): void => {
+      if (permitted.has(peer)) return
+      const others = entry.permitted.get(peer) ?? 0
+      try {
+        if (others === 0) relay.permit([peer])
+        entry.permitted.set(peer, others + 1)
+        permitted.add(peer)
+      } catch (error) {
+        this.#session.context.logger.debug('a relay lets no more peers in', {
+          error: asError(error).message,
+        })
+      }
+    }
     const give = (): void => {
       const { mapped } = relay.allocation
       const { via } = relay.path(address)
@@ -95,15 +117,7 @@ export class Relays {
         via,
         server: address,
         ...(mapped && { base: mapped }),
-        permit: (peer) => {
-          try {
-            relay.permit([peer])
-          } catch (error) {
-            this.#session.context.logger.debug('a relay lets no more peers in', {
-              error: asError(error).message,
-            })
-          }
-        },
+        permit,
       }
       user.found(lent)
     }
@@ -116,11 +130,12 @@ export class Relays {
       'abort',
       () => {
         relay.off('lost', take).off('renewed', give)
+        forbid(relay, entry, permitted)
         this.#release(channel.peer, entry)
       },
       { once: true },
     )
-    give()
+    if (relay.isLive) give()
   }
 
   #entry(source: RelaySource): Entry {
@@ -128,7 +143,7 @@ export class Relays {
     let entry = this.#allocations.get(id)
     if (entry === undefined) {
       const ended = new AbortController()
-      entry = { users: 0, ended, relay: this.#allocate(source, ended.signal) }
+      entry = { users: 0, ended, permitted: new Map(), relay: this.#allocate(source, ended.signal) }
       const made = entry
       made.relay.then(
         (relay) => relay.setMaxListeners(0),
@@ -175,7 +190,22 @@ interface Entry {
   users: number
   readonly ended: AbortController
   readonly relay: Promise<RelayAllocation>
+  /** How many users let each IP address in. Bounded by the users' candidates; the allocation takes 256 of them. */
+  readonly permitted: Map<string, number>
   timer?: NodeJS.Timeout
+}
+
+/** Closes the relay to those peers that no other user of it lets in: it has room for some hundred, not for all there ever were. */
+function forbid(relay: RelayAllocation, { permitted }: Entry, peers: Iterable<string>): void {
+  for (const peer of peers) {
+    const left = (permitted.get(peer) ?? 1) - 1
+    if (left > 0) {
+      permitted.set(peer, left)
+    } else {
+      permitted.delete(peer)
+      relay.forbid([peer])
+    }
+  }
 }
 
 /** For the side that was called: most often the caller's relay is enough, and comes first. */

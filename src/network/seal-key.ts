@@ -18,14 +18,19 @@ const spkiHead = Buffer.from('302a300506032b656e032100', 'hex')
  * that no key serves two algorithms: who learns the one cannot compute the other.
  */
 export function deriveSealKey(identity: KeyObject): SealKey {
-  const seed = identity.export({ type: 'pkcs8', format: 'der' }).subarray(-32)
-  const scalar = Buffer.from(hkdfSync('sha256', seed, '', 'natwork seal key 1', 32))
+  const scalar = deriveSecret(identity, 'natwork seal key 1')
   const privateKey = createPrivateKey({
     key: Buffer.concat([pkcs8Head, scalar]),
     format: 'der',
     type: 'pkcs8',
   })
   return { privateKey, publicKey: rawSealKey(createPublicKey(privateKey)) }
+}
+
+/** 32 bytes that only this node knows, the same in every run; other ones for each purpose. */
+export function deriveSecret(identity: KeyObject, purpose: string): Buffer {
+  const seed = identity.export({ type: 'pkcs8', format: 'der' }).subarray(-32)
+  return Buffer.from(hkdfSync('sha256', seed, '', purpose, 32))
 }
 
 export function rawSealKey(publicKey: KeyObject): Buffer {

@@ -296,7 +296,11 @@ export class UtpConnection implements Waiting {
     if (this.#state === 'closed') return
     const same = samePath(this.#path, path)
     this.#path = path
-    if (same) return
+    if (same) {
+      // A connection that came in knows only now that it came from a relay.
+      this.#sender.limitDatagrams(this.#settings.maxDatagramSize ?? largestDatagram(path))
+      return
+    }
     this.#pathHeard = false
     this.#host.rebind(this)
     if (this.#state === 'connecting') {

@@ -22,7 +22,11 @@ const DATAGRAM_IPV6 = 1_452
  * must fit into one socket's buffer.
  */
 const DATAGRAM_LOOPBACK = 8_192
-/** A TURN server's Send indication around a datagram (RFC 8656 §11.1), with an IPv6 address. */
+/**
+ * A Send or Data indication around a datagram (RFC 8656 §11), with an IPv6 address. What is larger than the rest of an
+ * Ethernet's packet would be fragmented behind the relay, out of sight; and Debian's coturn cuts off what is beyond
+ * 16,380 bytes, even where loopback would carry it.
+ */
 const RELAY_OVERHEAD = 48
 
 /**
@@ -30,10 +34,12 @@ const RELAY_OVERHEAD = 48
  * up by our own IP layer, and each lost fragment would lose all of them: node:dgram can neither forbid that nor tell the
  * MTU of the interface. Within a machine nothing is cut.
  */
-export function largestDatagram({ remote: { address }, via }: Path): number {
-  if (via === undefined && (address.startsWith('127.') || address === '::1')) return DATAGRAM_LOOPBACK
+export function largestDatagram({ remote: { address }, via, isRelayed = false }: Path): number {
+  const isWrapped = isRelayed || via?.kind === 'relay'
+  const isLoopback = address.startsWith('127.') || address === '::1'
+  if (via === undefined && isLoopback && !isWrapped) return DATAGRAM_LOOPBACK
   const size = address.includes(':') ? DATAGRAM_IPV6 : DATAGRAM_IPV4
-  return via?.kind === 'relay' ? size - RELAY_OVERHEAD : size
+  return isWrapped ? size - RELAY_OVERHEAD : size
 }
 
 /**
@@ -101,6 +107,14 @@ export class PathMtu {
     this.size = Math.min(BASE, cap)
     this.#largestUntried = cap
     this.#probing = this.#lost = this.#timeouts = 0
+  }
+
+  /** Nothing larger is tried, nor sent from now on. */
+  limit(cap: number): void {
+    if (cap >= this.#cap) return
+    this.#cap = cap
+    this.size = Math.min(this.size, cap)
+    this.#largestUntried = Math.min(this.#largestUntried, cap)
   }
 
   /** Something arrived: no black hole. */

@@ -301,6 +301,12 @@ export class Sender {
     this.#mtu.raise()
   }
 
+  /** The same path takes no larger datagrams than these. */
+  limitDatagrams(largest: number): void {
+    this.#mtu.limit(largest)
+    this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
+  }
+
   /** Another path: all that is in flight may be gone, and nothing measured holds. */
   pathChanged(now: Micros, largestDatagram: number): void {
     this.#pathSince = now

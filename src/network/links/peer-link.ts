@@ -50,8 +50,9 @@ export class PeerLink {
   readonly since = new Date()
   readonly #host: LinkHost
   #session: IceSession | undefined
-  /** Until it aborts, a relay is borrowed for the session. */
+  /** Until it aborts, relays are borrowed for the session. */
   #borrowed = new AbortController()
+  #borrower: RelayUser | undefined
   /** Names the session in signals. */
   #name = ''
   #target: SignalTarget | undefined
@@ -248,7 +249,7 @@ export class PeerLink {
 
   /** The helpers on which this node hangs have changed: a relay of one that is gone is no way to go. */
   helpersChanged(): void {
-    if (this.#session !== undefined) this.#gather(this.#session)
+    this.#gather()
   }
 
   /** Looks at the streams: when they get no answers, the path may be dead. */
@@ -285,17 +286,17 @@ export class PeerLink {
     this.#isFound = false
     this.#complete = false
     this.#heardAt = 0
-    this.#gather(session)
+    this.#borrower = this.#borrowFor(session)
+    this.#gather()
     this.#host.wake()
     return session
   }
 
-  /** Borrows a relay, from a helper that is there now; whatever was borrowed before goes back. */
-  #gather(session: IceSession): void {
-    this.#borrowed.abort()
+  /** What the session hears of relays, as long as it lasts. */
+  #borrowFor(session: IceSession): RelayUser {
     this.#borrowed = new AbortController()
     const { signal } = this.#borrowed
-    const user: RelayUser = {
+    return {
       ended: signal,
       found: (candidate) => {
         if (signal.aborted) return
@@ -308,8 +309,15 @@ export class PeerLink {
         this.#host.wake()
       },
     }
+  }
+
+  /** Borrows a relay from a helper that is there now, unless there is one; what was borrowed before is kept while it lives. */
+  #gather(): void {
+    const { session } = this
+    const user = this.#borrower
+    if (session === undefined || user === undefined) return
     void this.#host.gatherMore(this, this.#target, user).then(() => {
-      if (signal.aborted) return
+      if (user.ended.aborted) return
       this.#complete = true
       session.endOfLocalCandidates(this.#host.now())
       this.#host.wake()
@@ -320,6 +328,7 @@ export class PeerLink {
   #endSession(): void {
     const session = this.#session
     this.#session = undefined
+    this.#borrower = undefined
     this.#offered = undefined
     this.#remoteUfrag = undefined
     this.#early = []
@@ -494,7 +503,7 @@ export class PeerLink {
     this.#restartTimer = setTimeout(() => {
       if (this.#session !== session || this.#path !== undefined || session.closed) return
       this.#restarts++
-      this.#gather(session)
+      this.#gather()
       session.restart(this.#host.now())
       this.#host.wake()
       this.#interrupted()

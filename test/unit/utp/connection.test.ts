@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SECOND } from '../../../src/core/index.ts'
+import { SECOND, type Carrier, type Path } from '../../../src/core/index.ts'
 import type { UtpConnection } from '../../../src/utp/index.ts'
 import {
   HEADER_SIZE,
@@ -447,4 +447,32 @@ test('connections take turns: many with data each send one datagram in a round',
   for (let round = 0; round < 6; round++) {
     assert.equal(new Set(ids.slice(round * 10, round * 10 + 10)).size, 10, `round ${round}`)
   }
+})
+
+test('no datagram along a relay is larger than what an Ethernet has room for behind it, loopback or not', () => {
+  const relay: Carrier = { kind: 'relay', send: () => undefined }
+  const remote = { address: '127.0.0.1', port: 1002 }
+  const sizes = (path: Path, known: Path): number[] => {
+    const pair = new Pair()
+    pair.route = (from) => (from === pair.a ? pair.a.path : known)
+    const a = pair.a.machine.connect(pair.now, known)
+    pair.run(() => pair.b.had('incoming'))
+    // What a connection that came in is told once it is known where it came from.
+    a.setPath(pair.now, path)
+    const bytes = pattern(400_000)
+    const write = writer(a, bytes)
+    pair.onEvent = () => {
+      if (write(pair.now)) a.end(pair.now)
+    }
+    write(pair.now)
+    pair.run(() => pair.b.had('ended'))
+    return pair.sent.filter(({ from }) => from === 'a').map(({ bytes: { length } }) => length)
+  }
+  const direct = { remote }
+  assert.equal(Math.max(...sizes(direct, direct)), 8_192)
+  const ours = { remote, via: relay }
+  assert.equal(Math.max(...sizes(ours, ours)), 1_424)
+  const theirs = { remote, isRelayed: true }
+  assert.equal(Math.max(...sizes(theirs, theirs)), 1_424)
+  assert.equal(Math.max(...sizes(theirs, direct)), 1_424)
 })

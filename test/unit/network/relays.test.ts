@@ -1,0 +1,113 @@
+// 1 s. Allocations that several links share: what a link let in is closed again when it ends, unless another one needs it.
+import assert from 'node:assert/strict'
+import { test, type TestContext } from 'node:test'
+import type { LocalCandidate } from '../../../src/ice/index.ts'
+import type { ControlChannel } from '../../../src/network/control.ts'
+import { Relays, type RelayUser } from '../../../src/network/relays.ts'
+import type { Session } from '../../../src/network/session.ts'
+import { UdpEndpoint } from '../../../src/socket/index.ts'
+import { StaticUsers } from '../../../src/stun/index.ts'
+import { MAX_PERMISSIONS, RelayHost } from '../../../src/turn/index.ts'
+
+/** A relay on loopback, a node's port, and its relays; `refused` counts peers for whom there was no room. */
+async function open(t: TestContext) {
+  const [server, own] = await Promise.all([1, 2].map(() => UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })))
+  const host = new RelayHost({
+    users: new StaticUsers('natwork', { node: 'password' }),
+    addresses: [{ host: '127.0.0.1' }],
+    peers: { allow: ['0.0.0.0/0'] },
+    limits: { permissions: 4 * MAX_PERMISSIONS },
+  })
+  host.attach(server!, 'rfc8656')
+  const seen = { refused: 0 }
+  const logger = {
+    debug: (text: string) => {
+      if (text.includes('no more peers')) seen.refused++
+    },
+    info: () => undefined,
+    warn: () => undefined,
+    error: () => undefined,
+  }
+  const relays = new Relays({ utp: { endpoint: own }, context: { logger } } as unknown as Session)
+  t.after(async () => {
+    await relays.stop()
+    host.close()
+    await Promise.all([own!.close(), server!.close()])
+  })
+  const channel = {
+    peer: 'helper',
+    ask: () => Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } }),
+  } as unknown as ControlChannel
+  const source = { channel, address: server!.address }
+  return { seen, borrow: (user: RelayUser) => relays.borrow([source], user) }
+}
+
+class User implements RelayUser {
+  readonly #end = new AbortController()
+  readonly candidates: LocalCandidate[] = []
+  readonly ended = this.#end.signal
+
+  found(candidate: LocalCandidate): void {
+    this.candidates.push(candidate)
+  }
+
+  lost(): void {
+    assert.fail('the relay is there all the time')
+  }
+
+  permit(peers: readonly string[]): void {
+    for (const peer of peers) this.candidates[0]!.permit!(peer)
+  }
+
+  /** The same, once the relay has answered what was asked before: nothing under way is given up for another. */
+  async permitInTime(peers: readonly string[], seen: { refused: number }): Promise<void> {
+    for (const peer of peers) {
+      do {
+        seen.refused = 0
+        this.permit([peer])
+        if (seen.refused > 0) await new Promise(setImmediate)
+      } while (seen.refused > 0)
+    }
+  }
+
+  end(): void {
+    this.#end.abort()
+  }
+}
+
+const peers = (network: number, count: number): string[] =>
+  Array.from({ length: count }, (_, n) => `10.${network}.1.${n}`)
+
+test('what a link let in makes room for the next one when it ends', { timeout: 10_000 }, async (t) => {
+  const { seen, borrow } = await open(t)
+  for (const network of [1, 2, 3]) {
+    const user = new User()
+    await borrow(user)
+    await user.permitInTime(peers(network, MAX_PERMISSIONS), seen)
+    user.permit(['10.9.9.9'])
+    assert.equal(seen.refused, 1)
+    user.end()
+  }
+})
+
+test('a peer that two links let in stays until both have ended', { timeout: 10_000 }, async (t) => {
+  const { seen, borrow } = await open(t)
+  const [first, second, third] = [new User(), new User(), new User()]
+  await Promise.all([first, second, third].map(borrow))
+  first.permit(['10.1.0.1'])
+  second.permit(['10.1.0.1', '10.1.0.1'])
+  first.end()
+  await third.permitInTime(peers(2, MAX_PERMISSIONS - 1), seen)
+  third.permit(['10.3.0.1'])
+  assert.equal(seen.refused, 1, 'the shared one has its place still')
+  second.end()
+  await third.permitInTime(['10.3.0.2'], seen)
+})
+
+test('a user that asks again gets nothing twice', async (t) => {
+  const { borrow } = await open(t)
+  const user = new User()
+  await Promise.all([borrow(user), borrow(user)])
+  await borrow(user)
+  assert.equal(user.candidates.length, 1)
+})
