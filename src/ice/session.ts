@@ -1,5 +1,6 @@
 import { familyOf, formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { samePath, type Carrier, type Micros, type Path } from '../core/machine.ts'
+import { throughNat64 } from '../core/nat64.ts'
 import { scopeOf } from '../core/scope.ts'
 import { Attribute, type StunView } from '../stun/codec/index.ts'
 import type { IceSession } from './api.ts'
@@ -11,12 +12,11 @@ import { newCredentials, readCredentials } from './credentials.ts'
 import { IceUsageError } from './errors.ts'
 import { inferOurs, inferTheirs } from './hard/infer.ts'
 import { OpeningRule } from './hard/opening.ts'
-import { planSearch, type Plan } from './hard/plan.ts'
+import { aimOf, planSearch, type Plan } from './hard/plan.ts'
 import { Search } from './hard/search.ts'
 import type { SessionHost, Transaction } from './host.ts'
 import { NOMINATION } from './message.ts'
 import { failureMessages } from './messages.ts'
-import { synthesize } from './prefix64.ts'
 import { costOf } from './selection.ts'
 import { Tracer, type UntimedEntry } from './tracer.ts'
 import type {
@@ -356,11 +356,11 @@ export class Session implements IceSession {
 
   #pathTo(base: Base, { address, port }: SocketAddress): Path | undefined {
     const { via } = base
-    const prefix = this.#options.local.prefix64
+    const { nat64 } = this.#options.local
     const isForeign = via === undefined && base.family === 6 && familyOf(address) === 4
     const has4 = this.#bases.some((one) => one.via === undefined && one.family === 4)
-    const isTranslated = isForeign && prefix !== undefined && !has4 && scopeOf(address) === 'global'
-    const remote = { address: isTranslated ? synthesize(prefix, address) : address, port }
+    const isTranslated = isForeign && !has4 && scopeOf(address) === 'global'
+    const remote = throughNat64(isTranslated ? nat64 : undefined, { address, port })
     const hasLoopback = this.#local.some((one) => scopeOf(one.address) === 'loopback')
     if (!canReach(base, remote, hasLoopback)) return undefined
     return via === undefined ? { remote } : { remote, via }
@@ -498,9 +498,11 @@ export class Session implements IceSession {
   #beginSearch(now: Micros): void {
     this.#searchAt = Infinity
     const plan = this.#plan()
-    const own = this.#bases.find((one) => one.via === undefined)
-    const isDirect = this.#checks.list.pairs.some((one) => one.isValid && !one.isRelayed)
-    if (plan === undefined || own === undefined || isDirect) return
+    if (plan === undefined || this.#checks.list.pairs.some((one) => one.isValid && !one.isRelayed)) return
+    // Of two families the one that gets there.
+    const aim = aimOf(plan)
+    const own = this.#bases.find((one) => one.via === undefined && this.#pathTo(one, aim) !== undefined)
+    if (own === undefined) return
     this.#lastSearch = now
     const generation = this.#generation
     this.#search = new Search(now, plan, {

@@ -1,5 +1,6 @@
 import type { SocketAddress } from '../core/address.ts'
 import type { Carrier, Micros, Path } from '../core/machine.ts'
+import type { Nat64Prefix } from '../core/nat64.ts'
 import type { Dependence, PortAllocation } from '../stun/behaviour/index.ts'
 
 /**
@@ -88,8 +89,8 @@ export interface SessionOptions {
   readonly controlling: boolean
   readonly local: {
     readonly candidates: readonly LocalCandidate[]
-    /** The /96 prefix by which this host reaches IPv4 through NAT64: `64:ff9b::` (RFC 7050). */
-    readonly prefix64?: string
+    /** How this host reaches IPv4 through NAT64, where it has no IPv4 of its own: `discoverNat64` of `natwork/stun` finds it. */
+    readonly nat64?: Nat64Prefix | undefined
   }
   readonly hints?: NatHints
   /** Search between two random NATs too; default: stay on the relay there. It fills the routers' tables. */

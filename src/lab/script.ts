@@ -103,7 +103,13 @@ function configuration(node: Node, plan: Plan): string[] {
 }
 
 function attached(at: Attachment): string[] {
-  const lines = at.addresses.map((address) => addressLine(address, at.interface))
+  // What a host with several addresses says unasked it says from the first: the kernel takes no deprecated IPv6 one
+  // (RFC 6724 §5), and of IPv4 the first that was added.
+  const main6 = at.addresses.find((address) => address.includes(':'))
+  const lines = at.addresses.map((address) => {
+    const isSpare = address.includes(':') && address !== main6
+    return addressLine(address, at.interface) + (isSpare ? ' preferred_lft 0' : '')
+  })
   lines.push(`link set ${at.interface} up`)
   for (const family of [4, 6] as const) {
     const hop = NEXT_HOP[family]

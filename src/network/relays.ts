@@ -79,6 +79,13 @@ export class Relays {
     }
   }
 
+  /** This machine's own address may have changed, by which relays know it: do the allocations still stand? */
+  recheck(): void {
+    for (const { relay } of this.#allocations.values()) {
+      relay.then((one) => one.recheck()).catch(() => undefined) // Who waits for it hears of the failure.
+    }
+  }
+
   async stop(): Promise<void> {
     const entries = [...this.#allocations.values()]
     this.#allocations.clear()

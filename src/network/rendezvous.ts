@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { UdpEndpoint } from '../socket/index.ts'
 import type { LocalCandidate, NatHints } from '../ice/index.ts'
 import { ControlDesk } from './control-desk.ts'
@@ -112,6 +113,12 @@ export class Rendezvous {
     await this.helpers.start(PATIENCE)
   }
 
+  /** This machine's own addresses have changed: what hangs on the old ones is looked at now. */
+  networkChanged(): void {
+    this.relays.recheck()
+    this.helpers.check()
+  }
+
   async stop(): Promise<void> {
     // While there is still a way to say good-bye.
     await this.links.stop()
@@ -124,7 +131,10 @@ export class Rendezvous {
   /** The caller's relay carries the first bytes; the side that was called needs its own only when that does not come. */
   async #gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void> {
     if (link.session?.controlling === false) {
-      const isNeeded = await unlessFoundSoon(() => link.path !== undefined, CALLEE_PATIENCE, user.ended)
+      // Once the offer is heard out: with a caller of the other family there is no path to wait for.
+      await setImmediate()
+      const patience = link.session.pairs.length > 0 ? CALLEE_PATIENCE : 0
+      const isNeeded = await unlessFoundSoon(() => link.path !== undefined, patience, user.ended)
       if (!isNeeded) return
     }
     const others = (target?.helpers ?? []).flatMap(({ id, address }) => {

@@ -11,6 +11,7 @@ import type { Forward } from './forward.ts'
 import { GuardedContext } from './guarded-context.ts'
 import { parseHelper, type ConfiguredHelper } from './helper-reference.ts'
 import { createIdentity } from './identity.ts'
+import { findNat64, InterfaceWatch } from './interfaces.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
 import { localCandidates, natHints } from './links/gather.ts'
@@ -112,6 +113,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
 
     toClose.push(() => utp.stop())
     await utp.start({ signal })
+    utp.endpoint.nat64 = await unlessAborted(findNat64(utp.address), signal)
     signal.throwIfAborted()
 
     meeting.attach(utp.endpoint)
@@ -134,6 +136,21 @@ export async function openRun(given: RunOptions): Promise<Run> {
       if (publisher.started) emit('publicAddress', traversal.publicAddress)
     }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
+    const watch = new InterfaceWatch()
+    toClose.push(() => {
+      watch.stop()
+      return Promise.resolve()
+    })
+    watch.start(() => {
+      logger.info('the addresses of this machine have changed', { addresses: addresses().map(formatAddress) })
+      void findNat64(utp.address).then((nat64) => {
+        if (signal.aborted) return
+        utp.endpoint.nat64 = nat64
+        traversal.networkChanged?.()
+        meeting.networkChanged()
+        onChange()
+      })
+    })
 
     toClose.push(() => publisher.stop())
     publisher.start()

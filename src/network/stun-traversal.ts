@@ -1,5 +1,4 @@
-import { networkInterfaces } from 'node:os'
-import { familyOf, formatAddress, type SocketAddress } from '../core/address.ts'
+import { familyOf, formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import type { Logger } from '../core/logger.ts'
 import { systemRng } from '../core/ports.ts'
 import type { Attachment, UdpEndpoint } from '../socket/index.ts'
@@ -19,6 +18,7 @@ import {
   type StunUri,
 } from '../stun/index.ts'
 import { asError } from './errors.ts'
+import { hasIpv4 } from './interfaces.ts'
 import type { TraversalService } from './traversal.ts'
 
 /**
@@ -56,10 +56,14 @@ export class StunTraversal implements TraversalService {
     this.#publicAddress = unknownAddress(this.#uris.length > 0 ? 'pending' : 'no-servers')
     const server = new StunServer(new StunResponder({ rng: systemRng }))
     const session: Session = {
-      attachments: [endpoint.attach(server, () => undefined)],
+      server: endpoint.attach(server, () => undefined),
+      keeper: undefined,
       patience: undefined,
       next: undefined,
       recheck: () => undefined,
+      networkChanged: () => undefined,
+      servers: [],
+      looks: 0,
       examined: -Infinity,
       examination: undefined,
       ended: new AbortController(),
@@ -82,12 +86,17 @@ export class StunTraversal implements TraversalService {
         const due = session.examined + EXAMINE_AGAIN - performance.now()
         session.examination = setTimeout(() => void this.#examine(endpoint, session), Math.max(due, 0))
       }
-      void this.#keep(endpoint, session, changed)
+      session.networkChanged = () => void this.#keep(endpoint, session, changed)
+      session.networkChanged()
     })
   }
 
   recheck(): void {
     this.#session?.recheck()
+  }
+
+  networkChanged(): void {
+    this.#session?.networkChanged()
   }
 
   stop(): Promise<void> {
@@ -96,21 +105,31 @@ export class StunTraversal implements TraversalService {
     this.#publicAddress = unknownAddress('no-servers')
     this.#nat = {}
     session?.ended.abort()
-    for (const attachment of session?.attachments ?? []) attachment.detach()
+    session?.server.detach()
+    session?.keeper?.detach()
     clearTimeout(session?.patience)
     clearTimeout(session?.next)
     clearTimeout(session?.examination)
     return Promise.resolve()
   }
 
-  /** Finds the servers, again and again until there is one, and sets the keeper on them. */
+  /** Finds the servers, again and again until there is one, and sets the keeper on them; called again, on those that it finds then. */
   async #keep(
     endpoint: UdpEndpoint,
     session: Session,
     changed: (next: PublicAddress) => void,
   ): Promise<void> {
+    clearTimeout(session.next)
+    const look = ++session.looks
     const servers = await this.#resolve(endpoint)
-    if (session.ended.signal.aborted) return
+    if (session.ended.signal.aborted || session.looks !== look) return
+    if (servers.length > 0 && sameServers(servers, session.servers)) {
+      session.recheck()
+      return
+    }
+    session.keeper?.detach()
+    session.recheck = () => undefined
+    session.servers = servers
     if (servers.length === 0) {
       if (this.#publicAddress.known || this.#publicAddress.reason !== 'no-servers') {
         changed(unknownAddress('no-servers'))
@@ -120,27 +139,25 @@ export class StunTraversal implements TraversalService {
     }
     const keeper = new AddressKeeper(endpoint.now(), { rng: systemRng, servers })
     const attachment = endpoint.attach(keeper, changed)
-    session.attachments.push(attachment)
+    session.keeper = attachment
     session.recheck = () => {
       keeper.recheck(endpoint.now())
       attachment.wake()
     }
-    let interfaces = fingerprint()
-    session.next = setInterval(() => {
-      const now = fingerprint()
-      if (now === interfaces) return
-      interfaces = now
-      session.recheck()
-    }, LOOK_AT_INTERFACES)
   }
 
   /** How the NAT behaves, from this very port. */
   async #examine(endpoint: UdpEndpoint, session: Session): Promise<void> {
-    if (!isIpv4(endpoint)) return
+    if (!speaksIpv4(endpoint)) return
     session.examined = performance.now()
     try {
       const uris = this.#uris.map(formatStunUri)
-      const seen = await discoverBehaviour(uris, { endpoint, signal: session.ended.signal })
+      const { nat64 } = endpoint
+      const seen = await discoverBehaviour(uris, {
+        endpoint,
+        signal: session.ended.signal,
+        ...(nat64 && { nat64 }),
+      })
       if (session.ended.signal.aborted) return
       this.#nat = natTraits(seen)
       this.#logger.info('the NAT here', { ...this.#nat })
@@ -149,10 +166,16 @@ export class StunTraversal implements TraversalService {
     }
   }
 
-  /** One address of each server, all of one family: IPv4 where the socket has it, since that is what is translated. */
+  /** One address of each server, all of one family: IPv4 where the socket has a way to it, since that is what is translated. */
   async #resolve(endpoint: UdpEndpoint): Promise<SocketAddress[]> {
     const bound = endpoint.address.address
-    const families = bound === '::' ? ([4, 6] as const) : [familyOf(bound)]
+    const reaches4 = hasIpv4() || endpoint.nat64 !== undefined
+    const families =
+      familyOf(bound) === 4
+        ? [4 as const]
+        : reaches4 && speaksIpv4(endpoint)
+          ? ([4, 6] as const)
+          : [6 as const]
     for (const family of families) {
       const found = await Promise.all(
         this.#uris.map(async (uri) => {
@@ -176,26 +199,31 @@ export class StunTraversal implements TraversalService {
 }
 
 interface Session {
-  readonly attachments: Attachment[]
+  readonly server: Attachment
+  keeper: Attachment | undefined
+  /** Those that the keeper asks. */
+  servers: readonly SocketAddress[]
+  /** Look-ups of the servers so far: the last one counts. */
+  looks: number
   patience: NodeJS.Timeout | undefined
-  /** The next look-up of the servers, or at the interfaces. */
+  /** The next look-up of the servers. */
   next: NodeJS.Timeout | undefined
   recheck: () => void
+  networkChanged: () => void
   /** When the NAT was last looked at, by performance.now(). */
   examined: number
   examination: NodeJS.Timeout | undefined
   readonly ended: AbortController
 }
 
-/** Milliseconds: for the first answer to delay the start, between look-ups that fail, between looks at the interfaces. */
+/** Milliseconds: for the first answer to delay the start, between look-ups that fail. */
 const PATIENCE = 2_000
 const RESOLVE_AGAIN = 30_000
-const LOOK_AT_INTERFACES = 5_000
 /** Milliseconds between looks at the NAT. */
 const EXAMINE_AGAIN = 60_000
 
-function isIpv4({ address: { address } }: UdpEndpoint): boolean {
-  return address === '::' || familyOf(address) === 4
+function speaksIpv4({ address: { address }, nat64 }: UdpEndpoint): boolean {
+  return address === '::' || familyOf(address) === 4 || nat64 !== undefined
 }
 
 function parseUdpUri(text: string): StunUri {
@@ -207,7 +235,9 @@ function parseUdpUri(text: string): StunUri {
   )
 }
 
-/** Another network shows as other addresses. */
-function fingerprint(): string {
-  return JSON.stringify(Object.values(networkInterfaces()).map((list) => list?.map(({ address }) => address)))
+function sameServers(some: readonly SocketAddress[], others: readonly SocketAddress[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every((one, i) => sameAddress(one, others[i] ?? { address: '', port: 0 }))
+  )
 }

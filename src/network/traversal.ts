@@ -18,6 +18,8 @@ export interface TraversalService {
   start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void>
   /** A peer fell silent, or the network says otherwise that addresses may have changed: look again, soon. */
   recheck?(): void
+  /** This machine's own addresses have changed: servers may have to be reached in another way. */
+  networkChanged?(): void
   /** Must leave nothing running; the socket is still open. Also called after a `start` that failed. */
   stop(): Promise<void>
 }

@@ -3,6 +3,7 @@ import { formatAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
 import { silentLogger, type Logger } from '../core/logger.ts'
 import { SECOND, type Machine, type Micros, type Path, type Transmit } from '../core/machine.ts'
+import { beforeNat64, throughNat64, type Nat64Prefix } from '../core/nat64.ts'
 import { systemClock } from '../core/ports.ts'
 import type { Driver } from './driver.ts'
 import { bindDriver, type DriverChoice } from './drivers.ts'
@@ -72,6 +73,8 @@ export class UdpEndpoint {
   readonly recvBufferSize: number
   /** Which driver moves the datagrams, for people to read. */
   readonly driver: string
+  /** Of a machine without IPv4 whose network has NAT64 (RFC 6146): how IPv4 hosts are reached. Set by whoever knows. */
+  nat64: Nat64Prefix | undefined
 
   readonly #driver: Driver
   readonly #logger: Logger
@@ -173,9 +176,17 @@ export class UdpEndpoint {
     return this.#closed
   }
 
-  /** The way to `remote` from this port. IPv4-mapped IPv6 addresses become IPv4, as datagrams from there have it. */
+  /**
+   * The way to `remote` from this port. IPv4-mapped IPv6 addresses become IPv4, as datagrams from there have it; IPv4 ones
+   * what leads there through {@link nat64}.
+   */
   path(remote: SocketAddress): Path {
-    return { remote: unmapped(remote) }
+    return { remote: throughNat64(this.nat64, unmapped(remote)) }
+  }
+
+  /** Who is at the far end of a path, as others know that host: the inverse of {@link path}. */
+  hostAt(remote: SocketAddress): SocketAddress {
+    return beforeNat64(this.nat64, remote)
   }
 
   /**

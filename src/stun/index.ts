@@ -1,3 +1,4 @@
+export { synthesizeIpv6, type Nat64Prefix } from '../core/nat64.ts'
 export * from './behaviour/index.ts'
 export * from './client/index.ts'
 export * from './codec/index.ts'

@@ -1,11 +1,11 @@
-// 25 s. Nodes behind real nft routers meet through helpers, and a transfer goes on whatever breaks on the way.
+// 35 s. Nodes behind real nft routers meet through helpers, and a transfer goes on whatever breaks on the way.
 import assert from 'node:assert/strict'
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Lab } from '../../src/lab/index.ts'
-import type { KindName } from '../../src/sim/index.ts'
+import { kinds, type KindName } from '../../src/sim/index.ts'
 import { labUnavailable } from './available.ts'
 
 const skip = await labUnavailable()
@@ -58,6 +58,26 @@ test(
     assert.ok(history?.every((kind) => kind === 'relayed'))
   },
 )
+
+test('NAT64 × port-restricted: direct, by helpers of IPv4 alone', { skip }, async () => {
+  await using stage = await open('nat64', 'port-restricted')
+  const { source } = stage
+  await source.until(({ path }) => path === 'direct')
+  await source.moves()
+  const { same } = await source.finish()
+  assert.equal(same, true)
+})
+
+test('the caller gets another address in mid-transfer: direct again, nothing lost', { skip }, async () => {
+  await using stage = await open('port-restricted', 'port-restricted')
+  const { lab, source } = stage
+  await source.until(({ path }) => path === 'direct')
+  await source.moves()
+  await lab.rebind('a1', lab.address('a1').replace(/\d+$/, '77'))
+  await source.moves()
+  const { same } = await source.finish()
+  assert.equal(same, true)
+})
 
 interface Said {
   readonly id?: string
@@ -116,12 +136,14 @@ async function open(a: KindName, b: KindName) {
   const help = { relay: { allow: ['0.0.0.0/0'] } }
   const helpers = addresses.map((host) => run('helper', 'helper', JSON.stringify({ host, port: 1315, help })))
   const ids = await Promise.all(helpers.map((child) => new Lines(child).until(({ id }) => id !== undefined)))
-  const options = JSON.stringify({
-    port: 1315,
-    helpers: ids.map(({ id }, index) => `${id}@${addresses[index]}:1315`),
-    timeouts: { keepAlive: 2_000 },
-  })
-  const { id = '' } = await new Lines(run('b1', 'sink', options)).until((said) => said.id !== undefined)
-  const source = new Lines(run('a1', 'source', options, id))
+  const optionsOf = (kind: KindName): string =>
+    JSON.stringify({
+      host: kinds[kind].families.includes(6) ? '::' : '0.0.0.0',
+      port: 1315,
+      helpers: ids.map(({ id }, index) => `${id}@${addresses[index]}:1315`),
+      timeouts: { keepAlive: 2_000 },
+    })
+  const { id = '' } = await new Lines(run('b1', 'sink', optionsOf(b))).until((said) => said.id !== undefined)
+  const source = new Lines(run('a1', 'source', optionsOf(a), id))
   return { lab, helpers, source, [Symbol.asyncDispose]: () => lab.close() }
 }

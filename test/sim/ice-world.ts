@@ -204,7 +204,7 @@ export class Meeting {
       controlling,
       local: {
         candidates: node.candidates,
-        ...(node.site.options.kind === 'nat64' && { prefix64: NAT64_PREFIX }),
+        ...(node.site.options.kind === 'nat64' && { nat64: { prefix: NAT64_PREFIX, length: 96 } as const }),
       },
       hints: node.hints,
       ...(exhaustive && { exhaustive }),

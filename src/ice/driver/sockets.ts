@@ -4,7 +4,7 @@ import { UdpEndpoint } from '../../socket/index.ts'
 
 /**
  * Extra local UDP ports for one endpoint, as carriers: what they receive is delivered to that endpoint. IPv4 alone, since
- * that is what has NATs.
+ * that is what has NATs; where NAT64 stands in its place, IPv6 too.
  */
 export class ExtraSockets {
   readonly #main: UdpEndpoint
@@ -30,7 +30,7 @@ export class ExtraSockets {
   async open(count: number, onOpen: (carrier: Carrier) => void): Promise<void> {
     const room = Math.min(count, this.#max - this.#open.size - this.#opening)
     const { address } = this.#main.address
-    const host = address === '::' ? '0.0.0.0' : address
+    const host = address === '::' && this.#main.nat64 === undefined ? '0.0.0.0' : address
     await Promise.all(
       Array.from({ length: Math.max(0, room) }, async () => {
         this.#opening++

@@ -85,6 +85,12 @@ export function planSearch(input: PlanInput): Plan | undefined {
   return undefined
 }
 
+/** A place among those that the plan sends to. */
+export function aimOf({ targets }: Plan): SocketAddress {
+  const [first] = 'address' in targets ? [{ address: targets.address, port: 1 }] : targets
+  return first ?? { address: '0.0.0.0', port: 0 }
+}
+
 /** Probes from our known port. Those to an unfiltered Linux router must come after its side has opened: see `open`. */
 function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
   const { address, port } = first

@@ -15,7 +15,8 @@ export function localCandidates(
   const reflexive = outside
     .filter((address) => !own.some((one) => sameAddress(one, address)))
     .map((address): LocalCandidate => {
-      const base = own.find((one) => familyOf(one.address) === familyOf(address.address))
+      // Behind NAT64 the port is an IPv6 one, and seen by IPv4.
+      const base = own.find((one) => familyOf(one.address) === familyOf(address.address)) ?? own[0]
       return { type: 'srflx', address, ...(base && { base }) }
     })
   const mapped = mappings

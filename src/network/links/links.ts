@@ -137,7 +137,7 @@ export class Links {
     return {
       now,
       open: (link, controlling) => {
-        const local = { candidates: candidates() }
+        const local = { candidates: candidates(), nat64: this.#endpoint?.nat64 }
         if (this.#agent === undefined)
           throw new UsageError('ERR_NATWORK_STOPPED', 'the network is not running')
         const session = this.#agent.open({ controlling, local, hints: hints() })

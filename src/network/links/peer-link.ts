@@ -241,9 +241,7 @@ export class PeerLink {
   networkChanged(candidates: readonly LocalCandidate[]): void {
     const session = this.#session
     if (session === undefined) return
-    const now = this.#host.now()
-    for (const candidate of candidates) session.addLocalCandidate(now, candidate)
-    session.networkChanged(now)
+    session.networkChanged(this.#host.now(), candidates)
     this.#host.wake()
   }
 

@@ -140,7 +140,8 @@ export class Helpers {
     const lease = await this.#pool.attach({ id, address }, patient)
     try {
       const { channel } = lease
-      const current = { id, address: lease.address ?? address, since: new Date(), channel }
+      const { endpoint } = this.#session.utp
+      const current = { id, address: endpoint.hostAt(lease.address ?? address), since: new Date(), channel }
       this.#current.set(id, current)
       candidate.failures = 0
       this.#session.context.logger.info('on a helper', { helper: id })

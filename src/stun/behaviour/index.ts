@@ -7,7 +7,7 @@ export {
   type LifetimePorts,
   type LifetimeProbeOptions,
 } from './lifetime.ts'
-export { nat64Prefixes, synthesizeIpv6, type Nat64Prefix } from './nat64.ts'
+export { nat64Prefixes } from './nat64.ts'
 export { judgePorts, type PortSample, type PortVerdict } from './ports.ts'
 export type {
   BehaviourReport,

@@ -1,12 +1,6 @@
 import { familyOf, type SocketAddress } from '../../core/address.ts'
 import { readIpv4, readIpv6, writeIp } from '../../core/ip.ts'
-
-/** A network's way to IPv4 (RFC 6052 §2): `64:ff9b::/96` is the well-known one. */
-export interface Nat64Prefix {
-  readonly prefix: string
-  /** Of the prefix, in bits. */
-  readonly length: 32 | 40 | 48 | 56 | 64 | 96
-}
+import { positions, type Nat64Prefix } from '../../core/nat64.ts'
 
 /**
  * The prefixes that DNS64 has made the IPv6 forms of `ipv4only.arpa` with, whose IPv4 addresses are known (RFC 7050
@@ -26,16 +20,6 @@ export function nat64Prefixes(addresses: readonly string[]): Nat64Prefix[] {
   return [...found.values()]
 }
 
-/** How an IPv4 host is reached through NAT64 (RFC 6052 §2.2). */
-export function synthesizeIpv6({ prefix, length }: Nat64Prefix, ipv4: string): string {
-  const ip = new Uint8Array(16)
-  const quad = new Uint8Array(4)
-  writeIp(prefix, ip, 0)
-  writeIp(ipv4, quad, 0)
-  for (const [n, at] of positions(length).entries()) ip[at] = quad[n] ?? 0
-  return readIpv6(ip, 0)
-}
-
 /** The longest first: zeros behind a short one must not look like a suffix. */
 const LENGTHS = [96, 64, 56, 48, 40, 32] as const
 /** RFC 7050 §8.2. */
@@ -45,12 +29,6 @@ function embedded(ip: Uint8Array, length: Nat64Prefix['length']): string {
   return positions(length)
     .map((at) => ip[at])
     .join('.')
-}
-
-/** Where the four bytes stand: behind the prefix, but for byte 8, which is zero (RFC 6052 §2.2). */
-function positions(length: Nat64Prefix['length']): number[] {
-  const all = Array.from({ length: 5 }, (_, n) => length / 8 + n)
-  return (length === 96 ? all : all.filter((at) => at !== 8)).slice(0, 4)
 }
 
 /**

@@ -1,5 +1,6 @@
 import { Resolver } from 'node:dns/promises'
-import { nat64Prefixes, type Nat64Prefix } from '../behaviour/nat64.ts'
+import type { Nat64Prefix } from '../../core/nat64.ts'
+import { nat64Prefixes } from '../behaviour/nat64.ts'
 
 /**
  * Asks the name server here for the IPv6 form of a name that only has IPv4 (RFC 7050): an answer shows that IPv4 is

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { familyOf, type SocketAddress } from '../../core/address.ts'
-import { synthesizeIpv6, type Nat64Prefix } from '../behaviour/nat64.ts'
+import { throughNat64, type Nat64Prefix } from '../../core/nat64.ts'
 import { StunUsageError } from '../errors.ts'
 import { parseStunUri, type StunUri } from '../uri.ts'
 import { discoverStunServers, type StunResolver } from './discover.ts'
@@ -57,10 +57,7 @@ export async function findServers(
       `none of the STUN servers has an IPv${family} address`,
     )
   }
-  const reached = (one: SocketAddress): SocketAddress =>
-    nat64 === undefined || family === 6
-      ? one
-      : { address: synthesizeIpv6(nat64, one.address), port: one.port }
+  const reached = (one: SocketAddress): SocketAddress => throughNat64(nat64, one)
   return {
     servers: addresses.flatMap((each) => each.slice(0, 1)).map(reached),
     spare: addresses.flatMap((each) => each.slice(1, 2)).map(reached),

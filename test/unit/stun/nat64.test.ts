@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { embeddedIpv4 } from '../../../src/core/nat64.ts'
 import { discoverNat64, nat64Prefixes, synthesizeIpv6 } from '../../../src/stun/index.ts'
 
 /** RFC 6052 §2.4: 192.0.2.33 under each length of prefix. */
@@ -15,6 +16,9 @@ const TABLE = [
 test('IPv4 addresses stand in IPv6 ones as in the table of RFC 6052', () => {
   for (const [prefix, length, expected] of TABLE) {
     assert.equal(synthesizeIpv6({ prefix, length }, '192.0.2.33'), expected)
+    assert.equal(embeddedIpv4({ prefix, length }, expected), '192.0.2.33')
+    assert.equal(embeddedIpv4({ prefix, length }, '2001:db8:ffff::1'), undefined)
+    assert.equal(embeddedIpv4({ prefix, length }, '192.0.2.33'), undefined)
   }
 })
 

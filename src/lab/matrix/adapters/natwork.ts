@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { formatAddress } from '../../../core/address.ts'
 import { createContext, memoryDirectory, type Directory } from '../../../directory/index.ts'
 import { Network, type NetworkOptions, type NodeConnection, type NodeInfo } from '../../../network/index.ts'
+import { discoverNat64 } from '../../../stun/index.ts'
 import {
   fail,
   play,
@@ -26,24 +27,23 @@ const task = readTask<{ helpers: readonly string[] }, { record: string }>()
 play(task, { helper, a, b })
 
 /**
- * Two of IPv4, at different addresses: a NAT shows by what it tells each of them; and one of IPv6. Each is bound to its address,
- * since one for all would answer from any of the host's. The lab's whole internet is documentation addresses, which a
- * relay refuses unless told otherwise.
+ * Two at different IPv4 addresses: a NAT shows by what it tells each of them. The first speaks IPv6 too, so that nodes
+ * which have nothing else meet the others there; what it says comes from the host's main addresses. The lab's whole
+ * internet is documentation addresses, which a relay refuses unless told otherwise.
  */
 async function helper(): Promise<void> {
   const help = { relay: { allow: ['0.0.0.0/0', '::/0'] } }
   const [main = '', second = ''] = task.helper(4)
   const [main6 = ''] = task.helper(6)
-  const first = await startNetwork({ host: main, port: PORT, help }, memoryDirectory())
+  const first = await startNetwork({ host: '::', port: PORT, help }, memoryDirectory())
   const other = await startNetwork({ host: second, port: PORT + 1, help }, memoryDirectory())
-  const six = await startNetwork({ host: main6, port: PORT, help }, memoryDirectory())
   say({
     event: 'ready',
     info: {
       helpers: [
         `${first.id}@${formatAddress({ address: main, port: PORT })}`,
         `${other.id}@${formatAddress({ address: second, port: PORT + 1 })}`,
-        `${six.id}@${formatAddress({ address: main6, port: PORT })}`,
+        `${first.id}@${formatAddress({ address: main6, port: PORT })}`,
       ],
     },
   })
@@ -103,11 +103,13 @@ async function a(): Promise<void> {
   })
 }
 
-function startPeer(options: NetworkOptions, directory = memoryDirectory()): Promise<Network> {
+async function startPeer(options: NetworkOptions, directory = memoryDirectory()): Promise<Network> {
   const own = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
-  const has4 = own.some(({ family }) => family === 'IPv4')
+  // Behind NAT64 too: such a node finds its way to helpers of IPv4.
+  const nat64 = (await discoverNat64()).length > 0
+  const has4 = nat64 || own.some(({ family }) => family === 'IPv4')
   const has6 = own.some(({ family }) => family === 'IPv6')
   const [first = '', second = '', first6 = ''] = task.helperInfo.helpers
   const network: NetworkOptions = {
@@ -116,7 +118,7 @@ function startPeer(options: NetworkOptions, directory = memoryDirectory()): Prom
     helpers: has4 ? [first, second] : [first6],
     ...options,
   }
-  return startNetwork(network, directory)
+  return await startNetwork(network, directory)
 }
 
 async function startNetwork(options: NetworkOptions, directory: Directory): Promise<Network> {
