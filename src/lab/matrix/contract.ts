@@ -15,6 +15,8 @@ export interface Adapter {
   readonly version: string
   /** Program and arguments, by role. */
   readonly commands: Readonly<Record<Role, readonly string[]>>
+  /** A and B can play again in the same process (docs/matrix.md); absent: they are started anew for every run. */
+  readonly again?: boolean
   /** What the stack can do, for the comparison with theory; absent: no comparison. */
   readonly abilities?: readonly Ability[]
 }
@@ -39,9 +41,18 @@ export interface ProgramEnvironment {
   readonly NATWORK_PEER_INFO?: string
 }
 
+/** A line on the standard input of A and B, if their adapter says `again`. */
+export type ProgramOrder =
+  /** Let go of everything, keys and ports and all, and say `resting`. */
+  | { readonly do: 'rest' }
+  /** Begin anew, as if just started. `peerInfo`, for A: what B said with its `ready` this time. */
+  | { readonly do: 'play'; readonly peerInfo: Json }
+
 /** A line that says something to the matrix. */
 export type ProgramEvent = z.infer<typeof eventSchema>
 export type DoneEvent = Extract<ProgramEvent, { event: 'done' }>
+
+export type Json = z.infer<ReturnType<typeof z.json>>
 
 const milliseconds = z.number().min(0).max(3_600_000)
 const shortText = z.string().max(1_000)
@@ -61,6 +72,8 @@ const eventSchema = z.discriminatedUnion('event', [
     /** Anything worth a look in the report. */
     details: z.json().optional(),
   }),
+  /** A or B, told to rest: nothing is left of the run. */
+  z.object({ event: z.literal('resting') }),
   /** A or B: no connection, and why. */
   z.object({ event: z.literal('failed'), reason: shortText }),
 ])

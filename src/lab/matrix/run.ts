@@ -1,17 +1,17 @@
-import { createInterface } from 'node:readline'
 import { LabSystemError } from '../errors.ts'
 import {
   PAYLOAD,
-  parseEvent,
   type Adapter,
   type DoneEvent,
+  type Json,
   type PathKind,
   type ProgramEnvironment,
   type ProgramEvent,
   type Role,
 } from './contract.ts'
 import { cutMiddle, type RunRecord } from './results.ts'
-import type { Stage, StageProcess } from './stage.ts'
+import { Program } from './program.ts'
+import type { Stage } from './stage.ts'
 import { decideVerdict, trafficSince, type Traffic, type Verdict } from './verdict.ts'
 
 export interface RunOptions {
@@ -23,164 +23,120 @@ export interface RunOptions {
 type RunOutcome = Omit<RunRecord, 'type' | 'a' | 'b' | 'run' | 'at' | 'captures'>
 
 /**
- * Plays one run: the helper until it is ready, B until it is ready, A until it is done, then everything is ended.
- *
- * @throws {LabSystemError} `ERR_NATWORK_LAB_ADAPTER` when the helper, which no router is in the way of, does not get
- * ready: the adapter is broken, and no run would tell anything.
+ * The helper, B and A of one pair: {@link play} plays one run after the other, and {@link end} sends them home.
+ * Between two runs all three have ended; or, where the adapter says that its programs can play again, A and B have let
+ * go of all they had and wait, and the helper goes on helping.
  */
-export async function playRun(stage: Stage, adapter: Adapter, options: RunOptions): Promise<RunOutcome> {
-  const started = performance.now()
-  const programs: Partial<Record<Role, Program>> = {}
-  const environment = {
-    NATWORK_HELPER: stage.helperAddresses.join(','),
-    NATWORK_PORT: String(AGENT_PORT),
-    NATWORK_PAYLOAD: String(PAYLOAD),
-    NATWORK_TIMEOUT: String(options.timeoutMs),
+export class Players {
+  readonly #stage: Stage
+  readonly #adapter: Adapter
+  readonly #options: RunOptions
+  #programs: Partial<Record<Role, Program>> = {}
+  #helperInfo: Json = null
+
+  constructor(stage: Stage, adapter: Adapter, options: RunOptions) {
+    this.#stage = stage
+    this.#adapter = adapter
+    this.#options = options
   }
-  const start = (
-    role: Role,
-    infos: Pick<ProgramEnvironment, 'NATWORK_HELPER_INFO' | 'NATWORK_PEER_INFO'>,
-  ) => {
-    const env: ProgramEnvironment = { NATWORK_ROLE: role, ...environment, ...infos }
-    return (programs[role] = new Program(
-      stage.exec(role, adapter.commands[role], { ...process.env, ...env }),
-    ))
+
+  /**
+   * One run: the helper until it is ready, B until it is ready, A until it is done.
+   *
+   * @throws {LabSystemError} `ERR_NATWORK_LAB_ADAPTER` when the helper, which no router is in the way of, does not get
+   * ready: the adapter is broken, and no run would tell anything.
+   */
+  async play(): Promise<RunOutcome> {
+    const started = performance.now()
+    if (!this.#programs.helper) await this.#startHelper()
+    const outcome = await this.#playPeers()
+    const programs = Object.entries(this.#programs)
+    if (!(this.#adapter.again === true && outcome.end.event === 'done' && (await this.#rest())))
+      await this.end()
+    const logs = Object.fromEntries(programs.map(([role, program]) => [role, cutMiddle(program.takeLog())]))
+    return { ...describe(outcome), logs, wallMs: Math.round(performance.now() - started) }
   }
-  let outcome: PeersOutcome
-  try {
-    const helper = start('helper', {})
-    const ready = await helper.until(isFinal, options)
-    if (ready.event !== 'ready') throw brokenHelper(adapter, ready, helper.log)
-    const helperInfo = { NATWORK_HELPER_INFO: JSON.stringify(ready.info ?? null) }
-    outcome = await playPeers(stage, start, helperInfo, options)
-  } finally {
-    await Promise.all(Object.values(programs).map((program) => program.end()))
+
+  async end(): Promise<void> {
+    const programs = Object.values(this.#programs)
+    this.#programs = {}
+    await Promise.all(programs.map((program) => program.end()))
   }
-  const logs = Object.fromEntries(
-    Object.entries(programs).map(([role, program]) => [role, cutMiddle(program.log)]),
-  )
-  return { ...describe(outcome), logs, wallMs: Math.round(performance.now() - started) }
+
+  async #startHelper(): Promise<void> {
+    const helper = this.#start('helper')
+    const ready = await helper.until(isFinal, this.#options)
+    if (ready.event !== 'ready') throw brokenHelper(this.#adapter, ready, helper.takeLog())
+    this.#helperInfo = ready.info ?? null
+  }
+
+  async #playPeers(): Promise<PeersOutcome> {
+    const paths = new Map<PathKind, number>()
+    const before = await this.#stage.traffic()
+    const conclude = async (end: PeersOutcome['end']): Promise<PeersOutcome> => ({
+      end,
+      paths,
+      traffic: trafficSince(before, await this.#stage.traffic()),
+      conntrack: mapValues(await this.#stage.conntrack(), (table) => cutMiddle(table)),
+    })
+    const ready = await this.#begin('b').until(isFinal, this.#options)
+    if (ready.event !== 'ready') return conclude({ event: 'failed', reason: `B: ${reasonOf(ready)}` })
+    const end = await this.#begin('a', ready.info ?? null).until((event) => {
+      if (event.event === 'path' && !paths.has(event.path)) paths.set(event.path, event.ms)
+      return event.event === 'done' || event.event === 'failed'
+    }, this.#options)
+    const final = end.event === 'done' || end.event === 'failed'
+    return conclude(final ? end : { event: 'failed', reason: 'no answer' })
+  }
+
+  /** A or B, for the first time or again. */
+  #begin(role: 'a' | 'b', peerInfo: Json = null): Program {
+    const waiting = this.#programs[role]
+    if (!waiting) return this.#start(role, peerInfo)
+    waiting.tell({ do: 'play', peerInfo })
+    return waiting
+  }
+
+  #start(role: Role, peerInfo: Json = null): Program {
+    const env: ProgramEnvironment = {
+      NATWORK_ROLE: role,
+      NATWORK_HELPER: this.#stage.helperAddresses.join(','),
+      NATWORK_PORT: String(AGENT_PORT),
+      NATWORK_PAYLOAD: String(PAYLOAD),
+      NATWORK_TIMEOUT: String(this.#options.timeoutMs),
+      ...(role !== 'helper' && { NATWORK_HELPER_INFO: JSON.stringify(this.#helperInfo) }),
+      ...(role === 'a' && { NATWORK_PEER_INFO: JSON.stringify(peerInfo) }),
+    }
+    const process_ = this.#stage.exec(role, this.#adapter.commands[role], { ...process.env, ...env })
+    return (this.#programs[role] = new Program(process_))
+  }
+
+  /** @returns false when one of them cannot: then none of them is to be used again. */
+  async #rest(): Promise<boolean> {
+    const { a, b } = this.#programs
+    const answers = await Promise.all(
+      [a, b].map((program) => {
+        program?.tell({ do: 'rest' })
+        return program?.until(({ event }) => event === 'resting' || event === 'failed', this.#options)
+      }),
+    )
+    return answers.every((answer) => answer?.event === 'resting')
+  }
 }
 
 interface PeersOutcome {
-  readonly end: Exclude<ProgramEvent, { event: 'path' }>
+  readonly end: Extract<ProgramEvent, { event: 'done' | 'failed' | 'ready' | 'resting' }>
   /** When data first flowed by each path, as far as A told. */
   readonly paths: ReadonlyMap<PathKind, number>
   readonly traffic: Traffic
   readonly conntrack: Readonly<Record<string, string>>
 }
 
-async function playPeers(
-  stage: Stage,
-  start: (role: Role, infos: { NATWORK_HELPER_INFO: string; NATWORK_PEER_INFO?: string }) => Program,
-  helperInfo: { NATWORK_HELPER_INFO: string },
-  options: RunOptions,
-): Promise<PeersOutcome> {
-  const paths = new Map<PathKind, number>()
-  const before = await stage.traffic()
-  const conclude = async (end: PeersOutcome['end']): Promise<PeersOutcome> => ({
-    end,
-    paths,
-    traffic: trafficSince(before, await stage.traffic()),
-    conntrack: mapValues(await stage.conntrack(), (table) => cutMiddle(table)),
-  })
-  const b = start('b', helperInfo)
-  const ready = await b.until(isFinal, options)
-  if (ready.event !== 'ready') return conclude({ event: 'failed', reason: `B: ${reasonOf(ready)}` })
-  const a = start('a', { ...helperInfo, NATWORK_PEER_INFO: JSON.stringify(ready.info ?? null) })
-  const end = await a.until((event) => {
-    if (event.event === 'path' && !paths.has(event.path)) paths.set(event.path, event.ms)
-    return event.event === 'done' || event.event === 'failed'
-  }, options)
-  return conclude(end.event === 'path' ? { event: 'failed', reason: 'no answer' } : end)
-}
-
-/** One of the three, its output split into events and log. */
-class Program {
-  readonly #process: StageProcess
-  readonly #events: ProgramEvent[] = []
-  #log = ''
-  #exit: string | undefined
-  #notify: () => void = () => undefined
-  readonly #closed: Promise<void>
-
-  constructor(process: StageProcess) {
-    this.#process = process
-    const addLine = (line: string): void => {
-      if (this.#log.length < MAX_RAW_LOG) this.#log += `${line}\n`
-    }
-    createInterface({ input: process.stderr }).on('line', addLine)
-    createInterface({ input: process.stdout }).on('line', (line) => {
-      addLine(line)
-      const event = parseEvent(line)
-      if (event && this.#events.length < MAX_EVENTS) this.#events.push(event)
-      this.#notify()
-    })
-    process.stdin.on('error', () => undefined) // a program may end without having read it
-    this.#closed = new Promise((resolve) => {
-      const gone = (text: string): void => {
-        this.#exit ??= text
-        this.#notify()
-        resolve()
-      }
-      process.on('error', (error: Error) => gone(`did not start: ${error.message}`))
-      process.on('close', (code: number | null, signal: string | null) =>
-        gone(`ended with ${signal ?? `exit code ${code ?? 'unknown'}`} without an answer`),
-      )
-    })
-  }
-
-  get log(): string {
-    return this.#log
-  }
-
-  /** The next event that `matches`; its own end and the time-out make a failure. */
-  async until(
-    matches: (event: ProgramEvent) => boolean,
-    { timeoutMs, signal }: RunOptions,
-  ): Promise<ProgramEvent> {
-    const clock = { late: false }
-    const timer = setTimeout(() => {
-      clock.late = true
-      this.#notify()
-    }, timeoutMs)
-    const onAbort = (): void => this.#notify()
-    signal.addEventListener('abort', onAbort)
-    try {
-      for (;;) {
-        signal.throwIfAborted()
-        for (let event = this.#events.shift(); event; event = this.#events.shift()) {
-          if (matches(event)) return event
-        }
-        if (this.#exit !== undefined) return { event: 'failed', reason: this.#exit }
-        if (clock.late) return { event: 'failed', reason: `no answer within ${timeoutMs / 1_000} s` }
-        await new Promise<void>((resolve) => (this.#notify = resolve))
-      }
-    } finally {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
-    }
-  }
-
-  /** Politely first: its standard input ends and it gets a SIGTERM. */
-  async end(): Promise<void> {
-    this.#process.stdin.end()
-    if (this.#exit === undefined) this.#process.kill('SIGTERM')
-    const force = setTimeout(() => this.#process.kill('SIGKILL'), GRACE_MS)
-    await this.#closed
-    clearTimeout(force)
-  }
-}
-
 /** AGENT_PORT of the lab's static rules. */
 const AGENT_PORT = 1315
-/** What is kept of a program's output while it runs; a program that floods is no reason to run out of memory. */
-const MAX_RAW_LOG = 1 << 20
-const MAX_EVENTS = 1_000
-const GRACE_MS = 1_000
 
 function isFinal({ event }: ProgramEvent): boolean {
-  return event !== 'path'
+  return event !== 'path' && event !== 'resting'
 }
 
 function describe({ end, paths, traffic, conntrack }: PeersOutcome): Omit<RunOutcome, 'logs' | 'wallMs'> {

@@ -4,7 +4,7 @@ import type { KindName } from '../../sim/kinds.ts'
 import { LabSystemError, LabUsageError } from '../errors.ts'
 import { PAYLOAD, type Adapter, type Role } from './contract.ts'
 import { parseResults, type MatrixHeader, type Results, type RunRecord } from './results.ts'
-import { playRun } from './run.ts'
+import { Players } from './run.ts'
 import { labStage, type Stage } from './stage.ts'
 
 /** One ordered pair: A is behind the first kind and calls B, behind the second. */
@@ -38,7 +38,8 @@ export interface Progress {
 
 /**
  * Runs every pair and appends each run to `results.jsonl` as it ends; what the file already holds is not run again.
- * Each pair gets a lab of its own; between its runs every router forgets everything and all programs start afresh.
+ * Each pair gets a lab of its own; between its runs every router forgets everything and the peers
+ * start afresh.
  *
  * @throws {LabUsageError} `ERR_NATWORK_LAB_RESULTS` when the folder holds another matrix.
  * @throws {LabSystemError} `ERR_NATWORK_LAB_ADAPTER` when the adapter's helper does not get ready.
@@ -94,12 +95,13 @@ async function* playPair(
 ): AsyncGenerator<RunRecord> {
   const { adapter, timeoutMs } = options
   const stage = await (options.createStage ?? labStage)(a, b)
+  const players = new Players(stage, adapter, { timeoutMs, signal })
   try {
     for (const [index, run] of missing.entries()) {
       if (index > 0) await stage.reset()
       const at = new Date().toISOString()
       const captures = options.captures ? await startCaptures(stage, options.folder, [a, b], run) : undefined
-      const outcome = await playRun(stage, adapter, { timeoutMs, signal }).catch(async (error: unknown) => {
+      const outcome = await players.play().catch(async (error: unknown) => {
         await captures?.finish(false)
         throw error
       })
@@ -115,6 +117,7 @@ async function* playPair(
       }
     }
   } finally {
+    await players.end()
     await stage[Symbol.asyncDispose]()
   }
 }

@@ -17,14 +17,16 @@ export const builtInStacks = {
   natwork: {
     description:
       'natwork itself: a node as helper (signals, STUN, relay on one UDP port), and two nodes that know it.',
+    again: true,
     abilities: [...SIMPLE_PUNCH, 'host-candidates', 'low-ttl', 'prediction', 'birthday'],
   },
-  hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.' },
+  hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.', again: true },
   'node-datachannel': {
     description:
       'ICE as libdatachannel and libjuice do it (node-datachannel), with coturn for STUN and TURN over UDP.',
+    again: true,
   },
-} as const satisfies Record<string, Pick<Adapter, 'description' | 'abilities'>>
+} as const satisfies Record<string, Pick<Adapter, 'description' | 'again' | 'abilities'>>
 
 /**
  * A stack that comes with natwork by its name, or an adapter file (JSON: `name`, `description`, `version`, and the
@@ -64,6 +66,7 @@ const fileSchema = z.strictObject({
   helper: command,
   a: command,
   b: command,
+  again: z.boolean().optional(),
   abilities: z.array(z.enum(ALL_ABILITIES)).optional(),
 })
 
@@ -85,7 +88,7 @@ async function fromFile(path: string): Promise<Adapter> {
     const [issue] = result.error.issues
     throw invalid(`the adapter ${path}: ${issue?.path.join('.') ?? ''} ${issue?.message ?? 'is not valid'}`)
   }
-  const { name, description, version, helper, a, b, abilities } = result.data
+  const { name, description, version, helper, a, b, again, abilities } = result.data
   // Words that begin with ./ or ../ are files beside the adapter's own.
   const located = (words: readonly string[]): string[] =>
     words.map((word) => (/^\.\.?\//.test(word) ? resolve(dirname(path), word) : word))
@@ -94,6 +97,7 @@ async function fromFile(path: string): Promise<Adapter> {
     description,
     version,
     commands: { helper: located(helper), a: located(a), b: located(b) },
+    ...(again !== undefined && { again }),
     ...(abilities && { abilities }),
   }
 }

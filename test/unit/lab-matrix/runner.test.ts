@@ -54,6 +54,42 @@ test('plays helper, B, A in this order, tells each what it needs, and measures',
   assert.deepEqual(run.conntrack, { 'a-home': 'udp 17 …' })
 })
 
+test('programs that can play again rest between runs, and begin anew after one that failed', async (t) => {
+  const again = (first: string, then: string): string => `
+    echo '${first}'; while read order; do echo "told $order" >&2
+      case "$order" in *rest*) echo '{"event":"resting"}';; *) echo '${then}';; esac; done`
+  const done = '{"event":"done","ms":120,"path":"direct"}'
+  const { options, log } = await fake(t, {
+    b: again('{"event":"ready","info":1}', '{"event":"ready","info":2}'),
+    a: again(done, '{"event":"failed","reason":"unlucky"}'),
+  })
+  const { runs } = await runMatrix({
+    ...options,
+    adapter: { ...options.adapter, again: true },
+    pairs: pairs.slice(0, 1),
+    runs: 3,
+  })
+  assert.deepEqual(
+    runs.map(({ verdict, reason }) => reason ?? verdict),
+    ['direct', 'unlucky', 'direct'],
+  )
+  // The third run follows a failure: everybody is started anew.
+  assert.deepEqual(log, [
+    'create none symmetric',
+    'helper',
+    'b',
+    'a',
+    'reset',
+    'reset',
+    'helper',
+    'b',
+    'a',
+    'dispose',
+  ])
+  assert.match(runs[1]?.logs['a'] ?? '', /told {"do":"play","peerInfo":2}/)
+  assert.doesNotMatch(runs[1]?.logs['b'] ?? '', /"ready","info":1/)
+})
+
 test('goes on where an interrupted matrix ended, half a line and all', async (t) => {
   const { options, log } = await fake(t, { a: DONE })
   await runMatrix({ ...options, pairs: pairs.slice(0, 1) })

@@ -10,6 +10,7 @@ import {
   sendPayload,
   startClock,
   type Channel,
+  type Stop,
 } from './program.ts'
 
 const task = readTask<Bootstrap, { publicKey: string }>()
@@ -37,8 +38,8 @@ async function helper(): Promise<void> {
   say({ event: 'ready', info: { bootstrap } })
 }
 
-async function b(): Promise<void> {
-  const dht = await startNode()
+async function b(onStop: (stop: Stop) => void): Promise<void> {
+  const dht = await startNode(onStop)
   const server = dht.createServer((connection) => {
     receivePayload(channelOf(connection), task.payload)
   })
@@ -46,8 +47,8 @@ async function b(): Promise<void> {
   say({ event: 'ready', info: { publicKey: server.publicKey.toString('hex') } })
 }
 
-async function a(): Promise<void> {
-  const dht = await startNode()
+async function a(onStop: (stop: Stop) => void): Promise<void> {
+  const dht = await startNode(onStop)
   const clock = startClock()
   const connection = dht.connect(Buffer.from(task.peerInfo.publicKey, 'hex'))
   connection.on('error', (error: Error & { code?: string }) => {
@@ -66,8 +67,9 @@ async function a(): Promise<void> {
   })
 }
 
-async function startNode(): Promise<Node> {
+async function startNode(onStop: (stop: Stop) => void): Promise<Node> {
   const node = new (loadHyperDht())({ port: task.port, bootstrap: task.helperInfo.bootstrap })
+  onStop(() => node.destroy({ force: true }))
   await node.fullyBootstrapped()
   return node
 }
@@ -118,6 +120,7 @@ type HyperDhtConstructor = new (options: {
 interface Node {
   readonly stats: { readonly punches: Record<string, number> }
   fullyBootstrapped(): Promise<void>
+  destroy(options: { force: boolean }): Promise<void>
   connect(publicKey: Buffer): Connection
   createServer(onConnection: (connection: Connection) => void): Server
 }

@@ -16,6 +16,7 @@ import {
   sendPayload,
   startClock,
   type Channel,
+  type Stop,
 } from './program.ts'
 
 const PORT = 1315
@@ -49,26 +50,29 @@ async function helper(): Promise<void> {
   })
 }
 
-async function b(): Promise<void> {
+async function b(onStop: (stop: Stop) => void): Promise<void> {
   const server = createServer((socket) => {
     const channel: Channel = { send: (bytes) => void socket.write(bytes), onData: () => undefined }
     socket.on('data', (bytes) => channel.onData(bytes)).on('error', () => undefined)
     receivePayload(channel, task.payload)
   })
   server.listen(0, '127.0.0.1')
+  onStop(() => void server.close())
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
   const network = await startPeer({ services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }] })
+  onStop(() => network.stop())
   say({ event: 'ready', info: { record: JSON.stringify(network.self) } })
 }
 
-async function a(): Promise<void> {
+async function a(onStop: (stop: Stop) => void): Promise<void> {
   const record = JSON.parse(task.peerInfo.record) as NodeInfo
   const peer = record.id
   // It knows the node's record, as after any earlier contact, or by a list that somebody keeps.
   const directory = memoryDirectory()
   await directory.put(record)
   const network = await startPeer({}, directory)
+  onStop(() => network.stop())
   const clock = startClock()
   let direct = (): void => undefined
   const isDirect = new Promise<void>((resolve) => (direct = resolve))

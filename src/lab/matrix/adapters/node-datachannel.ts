@@ -21,6 +21,7 @@ import {
   sendPayload,
   startClock,
   type Channel,
+  type Stop,
 } from './program.ts'
 
 const SIGNALLING_PORT = 443
@@ -41,9 +42,13 @@ async function helper(): Promise<void> {
   say({ event: 'ready' })
 }
 
-async function b(): Promise<void> {
+async function b(onStop: (stop: Stop) => void): Promise<void> {
   const signalling = await dial('b')
   let peer: PeerConnection | undefined
+  onStop(() => {
+    peer?.close()
+    signalling.close()
+  })
   signalling.onMessage = (message) => {
     peer ??= answerTo(signalling)
     take(peer, message)
@@ -62,10 +67,14 @@ function answerTo(signalling: Signalling): PeerConnection {
   return peer
 }
 
-async function a(): Promise<void> {
+async function a(onStop: (stop: Stop) => void): Promise<void> {
   const signalling = await dial('a')
   const clock = startClock()
   const peer = createPeer(signalling)
+  onStop(() => {
+    peer.close()
+    signalling.close()
+  })
   signalling.onMessage = (message) => {
     take(peer, message)
   }
@@ -132,6 +141,7 @@ type Side = 'a' | 'b'
 
 interface Signalling {
   send(message: Message): void
+  close(): void
   onMessage: (message: Message) => void
 }
 
@@ -149,7 +159,11 @@ function dialTcp(role: Side): Promise<Signalling | undefined> {
     }
     const timer = setTimeout(giveUp, TCP_PATIENCE_MS)
     const write = (value: unknown): boolean => socket.write(`${JSON.stringify(value)}\n`)
-    const signalling: Signalling = { send: write, onMessage: () => undefined }
+    const signalling: Signalling = {
+      send: write,
+      close: () => socket.destroy(),
+      onMessage: () => undefined,
+    }
     socket.setNoDelay(true).on('error', giveUp)
     createInterface({ input: socket })
       .on('error', giveUp)
@@ -181,6 +195,10 @@ function dialUdp(role: Side): Signalling {
       unacknowledged.set(number, message)
       write({ number, message })
     },
+    close: () => {
+      clearInterval(resend)
+      socket.close()
+    },
     onMessage: () => undefined,
   }
   socket.on('message', (bytes) => {
@@ -197,7 +215,7 @@ function dialUdp(role: Side): Signalling {
       signalling.onMessage(next)
     }
   })
-  setInterval(() => {
+  const resend = setInterval(() => {
     write({}) // keeps the mapping, and tells the switchboard where we are
     for (const [number, message] of unacknowledged) write({ number, message })
   }, RESEND_MS)

@@ -1,7 +1,8 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { familyOf } from '../../../core/address.ts'
-import type { ProgramEvent, Role } from '../contract.ts'
+import type { ProgramEvent, ProgramOrder, Role } from '../contract.ts'
 
 /** What the matrix tells a program (docs/matrix.md), read from its environment. */
 export interface Task<HelperInfo = unknown, PeerInfo = unknown> {
@@ -12,7 +13,8 @@ export interface Task<HelperInfo = unknown, PeerInfo = unknown> {
   readonly payload: number
   readonly timeoutMs: number
   readonly helperInfo: HelperInfo
-  readonly peerInfo: PeerInfo
+  /** Of the run that is being played. */
+  peerInfo: PeerInfo
 }
 
 export function readTask<HelperInfo, PeerInfo>(): Task<HelperInfo, PeerInfo> {
@@ -34,16 +36,46 @@ export function say(event: ProgramEvent): void {
   process.stdout.write(`${JSON.stringify(event)}\n`)
 }
 
+/** What breaks while everything is let go of is no news. */
 export function fail(error: unknown): void {
-  say({ event: 'failed', reason: error instanceof Error ? error.message : String(error) })
+  if (!resting) say({ event: 'failed', reason: error instanceof Error ? error.message : String(error) })
 }
 
-/** Runs the role's part; what it throws is the reason of the failure. Ends this process when the matrix is done with it. */
-export function play(task: Task, parts: Readonly<Record<Role, () => Promise<void>>>): void {
+let resting = false
+
+/** Lets go of everything that one run has opened. */
+export type Stop = () => Promise<void> | void
+
+/**
+ * Plays the role's part, and again when the matrix says so; what it throws is the reason of the failure. A part says how
+ * to end it by `onStop` as soon as there is something to end. Ends this process when the matrix is done with it.
+ */
+export function play(
+  task: Task,
+  parts: Readonly<Record<Role, (onStop: (stop: Stop) => void) => Promise<void>>>,
+): void {
   const leave = (): void => process.exit(0)
-  process.stdin.on('end', leave).on('error', leave).resume()
   process.on('SIGTERM', leave)
-  parts[task.role]().catch(fail)
+  let stops: Stop[] = []
+  const begin = (): void => {
+    parts[task.role]((stop) => stops.push(stop)).catch(fail)
+  }
+  const rest = async (): Promise<void> => {
+    resting = true
+    for (const stop of stops.reverse()) await stop()
+    stops = []
+    say({ event: 'resting' })
+  }
+  createInterface({ input: process.stdin.on('error', leave) })
+    .on('close', leave)
+    .on('line', (line) => {
+      const order = JSON.parse(line) as ProgramOrder
+      if (order.do === 'rest') return void rest().catch(leave)
+      resting = false
+      task.peerInfo = order.peerInfo
+      begin()
+    })
+  begin()
 }
 
 /** Milliseconds since it was called, to a tenth. */
