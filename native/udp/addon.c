@@ -15,6 +15,7 @@ enum { RECEIVED, WRITABLE, FAILED }; // what a port's callback is told, with a n
 struct thread {
   struct received in;
   struct outgoing out;
+  napi_ref on_event; // one for all ports: called with the port as `this`
 };
 
 struct handle {
@@ -25,7 +26,7 @@ struct handle {
   int events;
   bool closing;
   int owners; // JavaScript's object and libuv: the last one to let go frees this
-  napi_ref self, on_event, on_closed;
+  napi_ref self, on_closed; // self: the port's object, which holds the handle
   napi_async_cleanup_hook_handle cleanup;
 };
 
@@ -83,7 +84,7 @@ static void receive(struct handle *h) {
     if (count == -EAGAIN || count == -EWOULDBLOCK) return;
     napi_handle_scope scope;
     napi_open_handle_scope(h->env, &scope);
-    tell(h, h->on_event, count < 0 ? FAILED : RECEIVED, count < 0 ? -count : count);
+    tell(h, h->thread->on_event, count < 0 ? FAILED : RECEIVED, count < 0 ? -count : count);
     napi_close_handle_scope(h->env, scope);
     if (count >= 0 && count < RECEIVE_MESSAGES) return;
   }
@@ -98,7 +99,7 @@ static void on_poll(uv_handle_t *poll, int status, int events) {
     want(h, UV_READABLE);
     napi_handle_scope scope;
     napi_open_handle_scope(h->env, &scope);
-    tell(h, h->on_event, WRITABLE, 0);
+    tell(h, h->thread->on_event, WRITABLE, 0);
     napi_close_handle_scope(h->env, scope);
   }
   release(h);
@@ -113,7 +114,6 @@ static void on_closed(uv_handle_t *poll) {
     tell(h, h->on_closed, 0, 0);
     napi_delete_reference(env, h->on_closed);
   }
-  napi_delete_reference(env, h->on_event);
   napi_delete_reference(env, h->self);
   napi_close_handle_scope(env, scope);
   napi_remove_async_cleanup_hook(h->cleanup);
@@ -166,35 +166,36 @@ static struct thread *thread_of(napi_env env, napi_callback_info info, napi_valu
   return thread;
 }
 
-// setMemory(received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): where this thread's datagrams
+// setUp(onEvent: (this: port, what, detail) => void, received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): where this thread's datagrams
 // are received and collected. `state`: [failures, 5 × SEND_DATAGRAMS of datagrams, 2 × SEND_DATAGRAMS of failed].
-static napi_value set_memory(napi_env env, napi_callback_info info) {
+static napi_value set_up(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct thread *thread = thread_of(env, info, values);
-  thread->in.bytes = memory(env, values[0]);
-  thread->in.info = memory(env, values[1]);
-  thread->out.bytes = memory(env, values[2]);
-  int32_t *state = memory(env, values[3]);
+  napi_create_reference(env, values[0], 1, &thread->on_event);
+  thread->in.bytes = memory(env, values[1]);
+  thread->in.info = memory(env, values[2]);
+  thread->out.bytes = memory(env, values[3]);
+  int32_t *state = memory(env, values[4]);
   thread->out.failures = state;
   thread->out.datagrams = (void *)(state + 1);
   thread->out.failed = (void *)(state + 1 + 5 * SEND_DATAGRAMS);
   return NULL;
 }
 
-// open(address, port, receiveBuffer, reusePort, onEvent) → a handle, or throws ERRNO.
+// open(self, address, port, receiveBuffer, reusePort) → the handle of the port `self`, or throws ERRNO.
 static napi_value open_port(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct thread *thread = thread_of(env, info, values);
   char text[64];
   union address at;
-  napi_get_value_string_utf8(env, values[0], text, sizeof text, NULL);
-  int error = parse_address(text, integer(env, values[1]), &at);
+  napi_get_value_string_utf8(env, values[1], text, sizeof text, NULL);
+  int error = parse_address(text, integer(env, values[2]), &at);
   if (error != 0) return fail(env, error);
 
   struct handle *h = calloc(1, sizeof *h);
   uv_handle_t *poll = calloc(1, uv_handle_size(UV_POLL));
   if (h == NULL || poll == NULL) error = ENOMEM;
-  else error = port_open(&h->port, &at, integer(env, values[2]), integer(env, values[3]) != 0);
+  else error = port_open(&h->port, &at, integer(env, values[3]), integer(env, values[4]) != 0);
   uv_loop_t *loop;
   if (error == 0 && (napi_get_uv_event_loop(env, &loop) != 0 || uv_poll_init(loop, poll, h->port.fd) != 0)) {
     close(h->port.fd);
@@ -212,8 +213,7 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   uv_handle_set_data(poll, h);
   napi_value result;
   napi_create_external(env, h, on_collected, NULL, &result);
-  napi_create_reference(env, result, 1, &h->self);
-  napi_create_reference(env, values[4], 1, &h->on_event);
+  napi_create_reference(env, values[0], 1, &h->self);
   napi_add_async_cleanup_hook(env, on_thread_end, h, &h->cleanup);
   return result;
 }
@@ -292,7 +292,7 @@ __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_e
   if (thread == NULL) return fail(env, ENOMEM);
   napi_set_instance_data(env, thread, on_unload, NULL);
   static const struct { const char *name; napi_callback call; } functions[] = {
-      {"setMemory", set_memory}, {"open", open_port}, {"describe", describe},    {"start", start},
+      {"setUp", set_up}, {"open", open_port}, {"describe", describe},    {"start", start},
       {"setRemote", set_remote}, {"send", send_out},  {"addressOf", address_of}, {"close", close_port},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {

@@ -35,13 +35,17 @@ static int set(int fd, int level, int option, int value) {
   return setsockopt(fd, level, option, &value, sizeof value) == 0 ? 0 : errno;
 }
 
-// Containers may refuse each of these: then this is no place for batches.
+// Containers may refuse each of these: then this is no place for batches. What one port has found holds for all.
 static int probe(struct port *port) {
-  struct mmsghdr none;
-  if (recvmmsg_(port->fd, &none, 0) < 0 || sendmmsg_(port->fd, &none, 0) < 0) return errno;
-  int segment = 0;
-  socklen_t length = sizeof segment;
-  port->gso = getsockopt(port->fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &length) == 0;
+  static _Atomic int known; // 0: nothing; 1: no UDP_SEGMENT; 2: UDP_SEGMENT
+  if (known == 0) {
+    struct mmsghdr none;
+    if (recvmmsg_(port->fd, &none, 0) < 0 || sendmmsg_(port->fd, &none, 0) < 0) return errno;
+    int segment = 0;
+    socklen_t length = sizeof segment;
+    known = getsockopt(port->fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &length) == 0 ? 2 : 1;
+  }
+  port->gso = known == 2;
   port->gro = set(port->fd, IPPROTO_UDP, UDP_GRO, 1) == 0;
   return 0;
 }
@@ -59,10 +63,12 @@ static int bind_to(struct port *port, const union address *at, int receive_buffe
   if (getsockopt(port->fd, SOL_SOCKET, SO_RCVBUF, &port->receive_buffer, &length) < 0) return errno;
   port->receive_buffer /= 2; // Linux reports the double (socket(7))
   if (bind(port->fd, &at->any, address_length(at)) < 0) return errno;
+  port->number = ntohs(at->four.sin_port); // at the same place in both families
+  if (port->number != 0) return 0;
   union address bound;
   length = sizeof bound;
   if (getsockname(port->fd, &bound.any, &length) < 0) return errno;
-  port->number = ntohs(bound.four.sin_port); // at the same place in both families
+  port->number = ntohs(bound.four.sin_port);
   return 0;
 }
 

@@ -8,22 +8,27 @@ export interface Addon {
   readonly sourceHash: string
   /**
    * Where the thread's datagrams are received: 32 messages of 65,536 bytes, and [slot, length, segment, port] of each; and
-   * where they are collected: see native-send.ts.
+   * where they are collected: see native-send.ts. `onEvent` is called with the port as `this`.
    */
-  setMemory(received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): void
-  open(
-    address: string,
-    port: number,
-    receiveBuffer: number,
-    reusePort: 0 | 1,
-    onEvent: (what: number, detail: number) => void,
-  ): Handle
+  setUp(
+    onEvent: (this: PortSelf, what: number, detail: number) => void,
+    received: Uint8Array,
+    info: Int32Array,
+    bytes: Uint8Array,
+    state: Int32Array,
+  ): void
+  open(self: PortSelf, address: string, port: number, receiveBuffer: number, reusePort: 0 | 1): Handle
   describe(handle: Handle): PortDescription
   start(handle: Handle): void
   setRemote(slot: number, address: string, port: number): void
   send(handle: Handle, first: number): number
   addressOf(message: number): string
   close(handle: Handle, onClosed: () => void): void
+}
+
+/** Who is told what happens at a port, and holds its handle. */
+export interface PortSelf {
+  onEvent(what: number, detail: number): void
 }
 
 /** A port of the addon; nothing to look into. */

@@ -2,17 +2,18 @@ import type { SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
 import type { DriverHandler, DriverOptions } from './driver.ts'
 import { bindError, driverError, systemCallError } from './errors.ts'
-import { errnoOf, type Addon, type Handle, type PortDescription } from './native-addon.ts'
-import type { ReceiveMemory } from './native-receive.ts'
+import { errnoOf, type Addon, type Handle, type PortDescription, type PortSelf } from './native-addon.ts'
+import type { Receiving, ReceiveMemory } from './native-receive.ts'
 import { MAX_DATAGRAM, NONE, type Collecting, type SendMemory } from './native-send.ts'
 
 /** One socket of the batched driver: what it is given to send waits in the thread's memory until `flush`. */
-export class NativePort implements Collecting {
+export class NativePort implements Collecting, PortSelf, Receiving {
   readonly description: PortDescription
   readonly #addon: Addon
   readonly #memory: ThreadMemory
   readonly #handle: Handle
-  #handler: DriverHandler | undefined
+  /** {@link nobody} before the start and after the end. */
+  handler: DriverHandler = nobody
   /** The chain of what is collected: indices into the thread's memory. */
   #first = NONE
   #last = NONE
@@ -23,16 +24,13 @@ export class NativePort implements Collecting {
   constructor(addon: Addon, memory: ThreadMemory, at: SocketAddress, options: DriverOptions) {
     this.#addon = addon
     this.#memory = memory
-    const onEvent = (what: number, detail: number): void => {
-      this.#onEvent(what, detail)
-    }
     try {
       this.#handle = addon.open(
+        this,
         at.address,
         at.port,
         options.recvBufferSize,
         options.reusePort ? 1 : 0,
-        onEvent,
       )
     } catch (error) {
       throw openError(at, errnoOf(error))
@@ -41,7 +39,7 @@ export class NativePort implements Collecting {
   }
 
   start(handler: DriverHandler): void {
-    this.#handler = handler
+    this.handler = handler
     this.#addon.start(this.#handle)
   }
 
@@ -98,30 +96,27 @@ export class NativePort implements Collecting {
   close(): Promise<void> {
     // What is still collected goes nowhere, but has to leave the memory.
     this.flush()
-    this.#handler = undefined
+    this.handler = nobody
     return new Promise((resolve) => {
       this.#addon.close(this.#handle, resolve)
     })
   }
 
-  #onEvent(what: number, detail: number): void {
-    const handler = this.#handler
-    if (handler === undefined) return
+  /** The addon's call. */
+  onEvent(what: number, detail: number): void {
     switch (what) {
       case RECEIVED:
-        this.#memory.received.handOver(detail, this.#handlerNow)
-        this.#handlerNow().onBatchEnd()
+        this.#memory.received.handOver(detail, this)
+        this.handler.onBatchEnd()
         break
       case WRITABLE:
         this.#sendBacklog()
-        if (this.#hasRoom()) handler.onWritable()
+        if (this.#hasRoom()) this.handler.onWritable()
         break
       default:
-        handler.onReceiveError(systemCallError('recvmmsg', detail))
+        this.handler.onReceiveError(systemCallError('recvmmsg', detail))
     }
   }
-
-  readonly #handlerNow = (): DriverHandler => this.#handler ?? nobody
 
   #sendBacklog(): void {
     const waiting = this.#backlog?.transmits
@@ -137,7 +132,7 @@ export class NativePort implements Collecting {
   }
 
   #refused(transmit: Transmit, errno: number): void {
-    this.#handler?.onSendError(transmit, systemCallError('sendmmsg', errno))
+    this.handler.onSendError(transmit, systemCallError('sendmmsg', errno))
   }
 }
 

@@ -2,6 +2,11 @@ import type { Path } from '../core/machine.ts'
 import type { DriverHandler } from './driver.ts'
 import type { Addon } from './native-addon.ts'
 
+/** A port, and who gets its datagrams now. */
+export interface Receiving {
+  readonly handler: DriverHandler
+}
+
 /**
  * What this thread's batched ports receive into, one for all of them: it is used only between a system call and the
  * end of the callback about it. Datagrams are handed over as views that are made once and used again.
@@ -24,10 +29,10 @@ export class ReceiveMemory {
   }
 
   /**
-   * Hands over the `count` messages that a system call brought. `handlerNow` is asked before each of them, because
-   * what is handed over may close the port.
+   * Hands over the `count` messages that a system call brought. The port is asked for its handler before each of them,
+   * because what is handed over may close it.
    */
-  handOver(count: number, handlerNow: () => DriverHandler): void {
+  handOver(count: number, port: Receiving): void {
     // All paths first: the slots change hands within a batch, too.
     for (let i = 0; i < count; i++) this.#from[i] = this.#pathOf(i)
     for (let i = 0; i < count; i++) {
@@ -38,7 +43,7 @@ export class ReceiveMemory {
       const segment = merged === 0 ? length : merged
       let at = 0
       do {
-        handlerNow().onDatagram(path, this.#view(i, at, Math.min(segment, length - at), segment))
+        port.handler.onDatagram(path, this.#view(i, at, Math.min(segment, length - at), segment))
         at += segment
       } while (at < length)
     }

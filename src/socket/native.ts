@@ -2,7 +2,7 @@ import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
 import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
 import { bindFamilies, type Families } from './families.ts'
-import { loadAddon, type Addon } from './native-addon.ts'
+import { loadAddon, type Addon, type PortSelf } from './native-addon.ts'
 import { NativePort, nobody, type ThreadMemory } from './native-port.ts'
 import { ReceiveMemory } from './native-receive.ts'
 import { SendMemory } from './native-send.ts'
@@ -30,34 +30,39 @@ let threadMemory: ThreadMemory | undefined
 function makeMemory(addon: Addon): ThreadMemory {
   const received = new ReceiveMemory(addon)
   const sent = new SendMemory(addon)
-  addon.setMemory(received.bytes, received.info, sent.bytes, sent.state)
+  addon.setUp(callPort, received.bytes, received.info, sent.bytes, sent.state)
   return { received, sent }
 }
 
+function callPort(this: PortSelf, what: number, detail: number): void {
+  this.onEvent(what, detail)
+}
+
 class NativeDriver implements Driver {
-  readonly name: string
   readonly address: SocketAddress
-  readonly recvBufferSize: number
   readonly #four: NativePort | undefined
   readonly #six: NativePort | undefined
-  readonly #ports: readonly NativePort[]
   #handler: DriverHandler = nobody
   #closing: Promise<void> | undefined
 
   constructor(host: string, { four, six }: Families<NativePort>) {
     this.#four = four
     this.#six = six
-    this.#ports = [four, six].filter((port) => port !== undefined)
-    const descriptions = this.#ports.map((port) => port.description)
-    const { gso, gro, port = 0 } = descriptions[0] ?? {}
-    this.name = `native (recvmmsg${gro === 1 ? ' + UDP_GRO' : ''}, sendmmsg${gso === 1 ? ' + UDP_SEGMENT' : ''})`
-    this.address = { address: host, port }
-    this.recvBufferSize = Math.min(...descriptions.map((one) => one.receiveBuffer))
+    this.address = { address: host, port: (four ?? six)?.description.port ?? 0 }
+  }
+
+  get name(): string {
+    const { gso, gro } = this.#ports()[0]?.description ?? {}
+    return `native (recvmmsg${gro === 1 ? ' + UDP_GRO' : ''}, sendmmsg${gso === 1 ? ' + UDP_SEGMENT' : ''})`
+  }
+
+  get recvBufferSize(): number {
+    return Math.min(...this.#ports().map(({ description }) => description.receiveBuffer))
   }
 
   start(handler: DriverHandler): void {
     this.#handler = handler
-    for (const port of this.#ports) port.start(handler)
+    for (const port of this.#ports()) port.start(handler)
   }
 
   send(transmit: Transmit): boolean {
@@ -77,7 +82,11 @@ class NativeDriver implements Driver {
 
   close(): Promise<void> {
     this.#handler = nobody
-    this.#closing ??= Promise.all(this.#ports.map((port) => port.close())).then(() => undefined)
+    this.#closing ??= Promise.all(this.#ports().map((port) => port.close())).then(() => undefined)
     return this.#closing
+  }
+
+  #ports(): NativePort[] {
+    return [this.#four, this.#six].filter((port) => port !== undefined)
   }
 }

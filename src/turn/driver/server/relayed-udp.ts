@@ -1,7 +1,7 @@
 import type { SocketAddress } from '../../../core/address.ts'
 import type { Path, Transmit } from '../../../core/machine.ts'
 import { systemClock } from '../../../core/ports.ts'
-import type { Driver } from '../../../socket/index.ts'
+import type { Driver, DriverHandler } from '../../../socket/index.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { RelayedSocket } from '../../server/io.ts'
 
@@ -22,15 +22,16 @@ export class Flusher {
   }
 }
 
-/** A UDP port at a relayed transport address. */
-export class UdpRelayed implements RelayedSocket {
+/** A UDP port at a relayed transport address, and what its driver tells: no objects between, there are thousands. */
+export class UdpRelayed implements RelayedSocket, DriverHandler {
   readonly address: SocketAddress
   readonly #driver: Driver
   readonly #flusher: Flusher
   readonly #onBatchEnd: () => void
   readonly #onClose: () => void
   /** What the kernel does not take at the moment: bounded by MAX_WAITING, above which it is dropped. */
-  #waiting: Transmit[] = []
+  #waiting: Transmit[] | undefined
+  #allocation: Allocation | undefined
   #writable = true
   #dirty = false
   #closed = false
@@ -54,27 +55,35 @@ export class UdpRelayed implements RelayedSocket {
   }
 
   start(allocation: Allocation): void {
-    this.#driver.start({
-      onDatagram: (path, bytes) => {
-        allocation.handlePeerDatagram(systemClock.now(), path, bytes)
-      },
-      onBatchEnd: this.#onBatchEnd,
-      onWritable: () => {
-        this.#writable = true
-        const waiting = this.#waiting
-        this.#waiting = []
-        for (const transmit of waiting) this.#send(transmit)
-        this.#driver.flush()
-      },
-      onSendError: (transmit, error) => {
-        const icmp = icmpOf(error, transmit.path)
-        if (icmp === undefined) return
-        allocation.handlePeerIcmp(systemClock.now(), transmit.path.remote, icmp.type, icmp.code, icmp.data)
-        this.#onBatchEnd()
-      },
-      // An ICMP error that the kernel tells a receiver: to which peer it belongs is not said.
-      onReceiveError: () => undefined,
-    })
+    this.#allocation = allocation
+    this.#driver.start(this)
+  }
+
+  onDatagram(path: Path, bytes: Uint8Array): void {
+    this.#allocation?.handlePeerDatagram(systemClock.now(), path, bytes)
+  }
+
+  onBatchEnd(): void {
+    this.#onBatchEnd()
+  }
+
+  onWritable(): void {
+    this.#writable = true
+    const waiting = this.#waiting ?? []
+    this.#waiting = undefined
+    for (const transmit of waiting) this.#send(transmit)
+    this.#driver.flush()
+  }
+
+  onSendError({ path }: Transmit, error: Error): void {
+    const icmp = icmpOf(error, path)
+    if (icmp === undefined) return
+    this.#allocation?.handlePeerIcmp(systemClock.now(), path.remote, icmp.type, icmp.code, icmp.data)
+    this.#onBatchEnd()
+  }
+
+  onReceiveError(): void {
+    // An ICMP error that the kernel tells a receiver: to which peer it belongs is not said.
   }
 
   send(peer: Path, data: Uint8Array): void {
@@ -89,13 +98,14 @@ export class UdpRelayed implements RelayedSocket {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#waiting = []
+    this.#waiting = undefined
     void this.#driver.close().then(this.#onClose)
   }
 
   #send(transmit: Transmit): void {
     if (this.#closed) return
     if (!this.#writable) {
+      this.#waiting ??= []
       if (this.#waiting.length < MAX_WAITING) this.#waiting.push(transmit)
       return
     }
