@@ -25,13 +25,7 @@ export class NativePort implements Collecting, PortSelf, Receiving {
     this.#addon = addon
     this.#memory = memory
     try {
-      this.#handle = addon.open(
-        this,
-        at.address,
-        at.port,
-        options.recvBufferSize,
-        options.reusePort ? 1 : 0,
-      )
+      this.#handle = addon.open(this, at.address, at.port, options.recvBufferSize, options.reusePort ? 1 : 0)
     } catch (error) {
       throw openError(at, errnoOf(error))
     }

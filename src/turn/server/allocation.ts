@@ -40,8 +40,8 @@ export interface AllocationInit {
   readonly username: string
   readonly transport: TransportProtocol
   readonly link: ClientLink
-  /** Of the Allocate that made it. */
-  readonly transactionId: Uint8Array
+  /** Of the Allocate that made it, a character for each byte. */
+  readonly transactionId: string
   readonly sockets: readonly RelayedSocket[]
   readonly expiresAt: Micros
 }
@@ -53,7 +53,7 @@ export class Allocation implements Expiring {
   readonly transport: TransportProtocol
   /** The address that the quota per source counts: the one that it was made from. */
   readonly source: string
-  readonly transactionId: Uint8Array
+  readonly transactionId: string
   readonly sockets: readonly RelayedSocket[]
   /** Told again when the Allocate is retransmitted. */
   reservationToken: Uint8Array | undefined
@@ -76,8 +76,7 @@ export class Allocation implements Expiring {
   readonly #permissions = new Map<string, Permission>()
   /** By number. Bounded by the limit `channels`. */
   readonly #channels = new Map<number, Channel>()
-  /** RFC 6062, by connection id. Bounded by the limit `connections`. */
-  readonly connections = new Map<number, PeerConnection>()
+  #connections: Map<number, PeerConnection> | undefined
   /** What the last datagram from a peer found, for the next one: nearly always the same. */
   #lastPath: Path | undefined
   #lastChannel: Channel | undefined
@@ -96,6 +95,12 @@ export class Allocation implements Expiring {
 
   expire(now: Micros): void {
     this.#relay.end(now, this, 'expired')
+  }
+
+  /** RFC 6062, by connection id. Bounded by the limit `connections`. Few allocations have any: made when asked for. */
+  get connections(): Map<number, PeerConnection> {
+    this.#connections ??= new Map()
+    return this.#connections
   }
 
   get permissionCount(): number {
