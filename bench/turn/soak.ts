@@ -37,6 +37,16 @@ echo.bind(0, server.address)
 await once(echo, 'listening')
 const peer = { address: server.address, port: echo.address().port }
 
+// The server takes a while to start.
+for (let ready = false; !ready;) {
+  const probe = await Probe.open(server, 'udp')
+  ready = await probe.allocate().then(
+    () => true,
+    () => false,
+  )
+  probe.abandon()
+}
+
 const framed = Buffer.alloc(4 + PAYLOAD.length)
 writeChannelData(framed, 0x4201, PAYLOAD, false)
 const memory: number[] = []

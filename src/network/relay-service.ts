@@ -40,7 +40,12 @@ export class RelayService {
   ) {
     this.#key = deriveSecret(session.identity.privateKey, 'natwork relay credentials 1')
     this.#host = new RelayHost({
-      users: new CallbackUsers('natwork', (username) => this.#passwordOf(username)),
+      users: new CallbackUsers(
+        'natwork',
+        (username) => this.#passwordOf(username),
+        // A node that asks for other credentials gets no other quotas.
+        (username) => username.replace(/^\d+:/, ''),
+      ),
       addresses: firstOfEachFamily(own).map((host) => ({ host })),
       peers: { ...(allow && { allow }), ...(deny && { deny }) },
       limits: { ...defaultLimits, ...limits },

@@ -9,7 +9,14 @@ import { parseBlock, specialPurposeRanges } from '../../src/core/special-purpose
 import { SimRng } from '../../src/sim/rng.ts'
 import { Attribute, Method, StaticUsers } from '../../src/stun/index.ts'
 import { RelayPorts } from '../../src/turn/driver/server/ports.ts'
-import { PeerPolicy, TransportProtocol, TurnService, writeChannelData } from '../../src/turn/index.ts'
+import {
+  PeerPolicy,
+  SharedSecretUsers,
+  timeLimitedCredentials,
+  TransportProtocol,
+  TurnService,
+  writeChannelData,
+} from '../../src/turn/index.ts'
 import {
   answerOf,
   Bench,
@@ -284,6 +291,34 @@ describe('floods', () => {
     bench.pass(601)
     assert.equal(bench.relay.allocations.size, 0)
     assert.deepEqual(codes('alice', '192.0.2.7', 1000), [0, 0, 0, 486], 'quotas are given back')
+  })
+
+  test('time-limited credentials made anew are no new quota', () => {
+    const store = new SharedSecretUsers(realm, 'secret', () => 5_000)
+    const bench = new Bench({ store, limits: { allocationsPerUser: 2 } })
+    const codes = [5_001, 5_002, 5_003].map((expiry) => {
+      const { username, password } = timeLimitedCredentials('secret', expiry, 'eve')
+      return bench.client(expiry, '192.0.2.7', username, password).allocate().code
+    })
+    assert.deepEqual(codes, [0, 0, 486])
+    const { username, password } = timeLimitedCredentials('secret', 5_004, 'bob')
+    assert.equal(bench.client(9, '192.0.2.7', username, password).allocate().code, 0)
+  })
+
+  test('bandwidth: Send and channels draw on one budget', () => {
+    const peer = { address: '8.8.8.8', port: 53 }
+    const bench = new Bench({ limits: { bandwidthPerUser: 1_000 } })
+    const client = dual(bench)
+    client.bind(0x4201, peer)
+    client.channel(0x4201, 'x'.repeat(600))
+    client.send(peer, 'x'.repeat(600))
+    const second = dual(bench, 40_001)
+    second.permit(peer.address)
+    second.send(peer, 'x'.repeat(600))
+    assert.deepEqual(
+      bench.sockets.map(({ sent }) => sent.length),
+      [1, 0, 0, 0],
+    )
   })
 
   test('a /64 of IPv6 is one source', () => {

@@ -4,6 +4,7 @@ import { networkInterfaces } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { familyOf, parseAddress, SECOND, UsageError, type SocketAddress } from '../../core/index.ts'
+import { canonicalIp } from '../../core/ip.ts'
 import { parseBlock } from '../../core/special-purpose.ts'
 import { StaticUsers } from '../../stun/credentials/server.ts'
 import {
@@ -87,7 +88,10 @@ export function serviceOptions(
 
 const count = z.int('write a number above 0').min(1, 'write a number above 0')
 
-const ipSchema = z.string().refine((text) => isIP(text) !== 0, 'write an IP address, such as 203.0.113.5')
+const ipSchema = z
+  .string()
+  .refine((text) => isIP(text) !== 0, 'write an IP address, such as 203.0.113.5')
+  .transform(canonicalIp)
 
 const blockSchema = z
   .string()
@@ -104,7 +108,8 @@ const durationSchema = z.union([z.number(), z.string()]).transform((value, conte
 
 const addressSchema = z.string().transform((text, context): SocketAddress => {
   try {
-    return parseAddress(text)
+    const { address, port } = parseAddress(text)
+    return { address: canonicalIp(address), port }
   } catch (error) {
     context.addIssue((error as Error).message)
     return z.NEVER
@@ -115,7 +120,7 @@ const listenSchema = z.string().transform((text, context): TurnListen => {
   const match = /^(udp|tcp|tls):(.+)$/.exec(text)
   try {
     const { address, port } = parseAddress(match?.[2] ?? '')
-    return { host: address, port, transport: match?.[1] as TurnListen['transport'] }
+    return { host: canonicalIp(address), port, transport: match?.[1] as TurnListen['transport'] }
   } catch {
     context.addIssue(
       `"${text}" is no place to listen at: write udp:0.0.0.0:3478, tcp:[::]:3478 or tls:0.0.0.0:5349`,
@@ -144,9 +149,16 @@ const key256Schema = z
   .regex(/^[0-9a-f]{64}$/, 'write the 64 digits that `natwork relay user` prints')
 
 const userSchema = z.union(
-  [z.string().min(1), z.strictObject({ md5: keySchema.optional(), sha256: key256Schema.optional() })],
+  [
+    z.string().min(1),
+    z
+      .strictObject({ md5: keySchema.optional(), sha256: key256Schema.optional() })
+      .refine(({ md5, sha256 }) => md5 !== undefined || sha256 !== undefined),
+  ],
   'write a password, or the keys that `natwork relay user` prints',
 )
+
+const secretSchema = z.string().min(16)
 
 const limitsSchema = z.strictObject({
   allocations: count.optional(),
@@ -157,6 +169,7 @@ const limitsSchema = z.strictObject({
   connections: count.optional(),
   bandwidth: count.optional(),
   bandwidthPerUser: count.optional(),
+  bandwidthPerSource: count.optional(),
   bandwidthPerAllocation: count.optional(),
   lifetime: durationSchema.optional(),
 })
@@ -179,8 +192,10 @@ const schema = z.strictObject({
     .default({ ports: { min: 49_152, max: 65_535 } }),
   users: z.record(z.string().min(1), userSchema).optional(),
   sharedSecret: z
-    .string()
-    .min(16, 'write at least 16 characters, such as `openssl rand -hex 32` prints')
+    .union(
+      [secretSchema, z.array(secretSchema).min(1)],
+      'write at least 16 characters, such as `openssl rand -hex 32` prints; or a list of such secrets',
+    )
     .optional(),
   peers: z
     .strictObject({ allow: z.array(blockSchema).default([]), deny: z.array(blockSchema).default([]) })

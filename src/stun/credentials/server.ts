@@ -12,6 +12,8 @@ export type Authentication =
   | {
       readonly ok: true
       readonly username: string
+      /** Whose quotas it uses: the username, unless the store says otherwise. */
+      readonly account: string
       /** Adds what the response must carry, behind everything but FINGERPRINT. */
       readonly sign: (response: StunBuilder) => void
     }
@@ -30,9 +32,12 @@ export interface ServerAuth {
 /** Who may use the server, and the key of each: see {@link longTermKey}. Asked once or twice per request. */
 export interface CredentialStore {
   readonly realm: string
-  key(username: string, algorithm: PasswordAlgorithm): Uint8Array | undefined
+  /** Several while a secret is being replaced: any of them is right. */
+  key(username: string, algorithm: PasswordAlgorithm): Uint8Array | readonly Uint8Array[] | undefined
   /** Whom a USERHASH stands for. Absent: the server does not offer username anonymity. */
   usernameOf?(hash: Uint8Array): string | undefined
+  /** Who stands behind several usernames, for quotas. Absent or undefined: each username for itself. */
+  accountOf?(username: string): string | undefined
 }
 
 /** A fixed list of users, with the keys made once. */
@@ -111,13 +116,15 @@ export class LongTermServerAuth implements ServerAuth {
     const username = name ?? (hash === undefined ? undefined : this.#store.usernameOf?.(hash))
     const known = username === undefined ? undefined : this.#store.key(username, chosen.algorithm)
     // Unknown users cost the same HMAC as known ones: the time to refuse tells nobody who exists.
-    const key = known ?? this.#nobody
-    const right = hasSha256 ? request.hasIntegritySha256(key) : request.hasIntegrity(key)
-    if (!right || known === undefined || username === undefined) return unauthenticated(challenge)
+    const key = keysOf(known ?? this.#nobody).find((one) =>
+      hasSha256 ? request.hasIntegritySha256(one) : request.hasIntegrity(one),
+    )
+    if (key === undefined || known === undefined || username === undefined) return unauthenticated(challenge)
     if (!this.#mint.isValid(now, client, nonce)) return { ok: false, code: ErrorCode.StaleNonce, challenge }
     return {
       ok: true,
       username,
+      account: this.#store.accountOf?.(username) ?? username,
       sign: (response) => {
         if (chosen.explicit) response.integritySha256(key)
         else response.integrity(key)
@@ -146,6 +153,7 @@ export class ShortTermServerAuth implements ServerAuth {
     return {
       ok: true,
       username,
+      account: username,
       sign: (response) => {
         if (sha256) response.integritySha256(key)
         else response.integrity(key)
@@ -155,6 +163,8 @@ export class ShortTermServerAuth implements ServerAuth {
 }
 
 const nothing = (): void => undefined
+const keysOf = (keys: Uint8Array | readonly Uint8Array[]): readonly Uint8Array[] =>
+  keys instanceof Uint8Array ? [keys] : keys
 const badRequest: Authentication = { ok: false, code: ErrorCode.BadRequest, challenge: nothing }
 
 function unauthenticated(challenge: (response: StunBuilder) => void): Authentication {

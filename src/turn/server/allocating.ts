@@ -14,7 +14,8 @@ import {
 import type { Expiring } from './agenda.ts'
 import { Allocation } from './allocation.ts'
 import type { ClientLink, Opened, OpenRequest, RelayedSocket } from './io.ts'
-import { seconds, sourceKey, type Ask, type Relay } from './relay.ts'
+import { sourceKey } from './limits.ts'
+import { seconds, type Ask, type Relay } from './relay.ts'
 
 /** Allocate (RFC 8656 §7.2): the checks in the order of the section, then sockets, then the answer. */
 export class Allocating {
@@ -62,17 +63,17 @@ export class Allocating {
       }
       return
     }
-    const { username } = ask.user
+    const { account } = ask.user
     const source = link.remote.address
     const reservation = token === undefined ? undefined : this.#reservations.get(token)
     // A kept port counts as an allocation does: or one user, coming and going, would have them all.
     const wantedPorts = request.reserve ? 2 : 1
-    const refusal = this.#lacksRoom(username, source, wantedPorts, reservation)
+    const refusal = this.#lacksRoom(account, source, wantedPorts, reservation)
     if (refusal !== undefined) {
       relay.refuse(ask, refusal.code, undefined, refusal)
       return
     }
-    this.#count(username, source, wantedPorts)
+    this.#count(account, source, wantedPorts)
     // The bytes are the caller's again when this returns.
     const kept = new StunView()
     kept.open(Buffer.from(view.bytes))
@@ -101,6 +102,7 @@ export class Allocating {
     const allocation = new Allocation(relay, {
       id: this.#nextId++,
       username: user.username,
+      account: user.account,
       transport: request.transport,
       link,
       transactionId: transactionText(view),
@@ -117,7 +119,7 @@ export class Allocating {
       allocation.addressError = { family: absent, code }
     }
     if (reserved !== undefined) allocation.reservationToken = this.#reserve(now, allocation, reserved)
-    else if (request.reserve) relay.release(user.username, link.remote.address)
+    else if (request.reserve) relay.release(user.account, link.remote.address)
     if (mobility) relay.giveTicket(allocation)
     relay.add(allocation)
     for (const socket of got) socket.start(allocation)
@@ -145,7 +147,7 @@ export class Allocating {
     this.#waiting.delete(ticket)
     ask.link.opening = false
     for (let n = request.reserve ? 2 : 1; n > 0; n--) {
-      this.#relay.release(ask.user.username, ask.link.remote.address)
+      this.#relay.release(ask.user.account, ask.link.remote.address)
     }
   }
 
@@ -215,7 +217,7 @@ export class Allocating {
 
   /** Undefined: there is room for so many more ports. */
   #lacksRoom(
-    username: string,
+    account: string,
     source: string,
     ports: number,
     redeemed: Reservation | undefined,
@@ -226,7 +228,7 @@ export class Allocating {
     const ofUser = redeemed !== undefined
     const ofSource = redeemed !== undefined && sourceKey(redeemed.source) === sourceKey(source)
     if (
-      !has(perUser.of(username), limits.allocationsPerUser, ofUser) ||
+      !has(perUser.of(account), limits.allocationsPerUser, ofUser) ||
       !has(perSource.of(sourceKey(source)), limits.allocationsPerSource, ofSource)
     ) {
       return { code: ErrorCode.AllocationQuotaReached, reason: 'quota of user or source reached' }
@@ -236,14 +238,14 @@ export class Allocating {
     return { code: ErrorCode.InsufficientCapacity, reason: 'the relay is full' }
   }
 
-  #count(username: string, source: string, ports: number): void {
+  #count(account: string, source: string, ports: number): void {
     for (let n = 0; n < ports; n++) {
-      this.#relay.perUser.add(username)
+      this.#relay.perUser.add(account)
       this.#relay.perSource.add(sourceKey(source))
     }
   }
 
-  #reserve(now: Micros, { username, source }: Allocation, socket: RelayedSocket): Uint8Array {
+  #reserve(now: Micros, { username, account, source }: Allocation, socket: RelayedSocket): Uint8Array {
     const relay = this.#relay
     const token = new Uint8Array(RESERVATION_TOKEN_LENGTH)
     relay.rng.fill(token)
@@ -252,6 +254,7 @@ export class Allocating {
       key,
       socket,
       username,
+      account,
       source,
       families: [familyOf(socket.address.address) === 6 ? AddressFamily.Ipv6 : AddressFamily.Ipv4],
       expiresAt: now + RESERVATION_LIFETIME,
@@ -272,9 +275,9 @@ export class Allocating {
     return reservation.socket
   }
 
-  #forget({ key, username, source }: Reservation): void {
+  #forget({ key, account, source }: Reservation): void {
     this.#reservations.delete(key)
-    this.#relay.release(username, source)
+    this.#relay.release(account, source)
   }
 }
 
@@ -298,6 +301,7 @@ interface Reservation extends Expiring {
   readonly socket: RelayedSocket
   /** Whose it is, and what quota it counts for. */
   readonly username: string
+  readonly account: string
   readonly source: string
   readonly families: readonly AddressFamily[]
   expire(): void

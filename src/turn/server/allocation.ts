@@ -38,6 +38,7 @@ export interface Channel {
 export interface AllocationInit {
   readonly id: number
   readonly username: string
+  readonly account: string
   readonly transport: TransportProtocol
   readonly link: ClientLink
   /** Of the Allocate that made it, a character for each byte. */
@@ -50,6 +51,7 @@ export interface AllocationInit {
 export class Allocation implements Expiring {
   readonly id: number
   readonly username: string
+  readonly account: string
   readonly transport: TransportProtocol
   /** The address that the quota per source counts: the one that it was made from. */
   readonly source: string
@@ -85,6 +87,7 @@ export class Allocation implements Expiring {
     this.#relay = relay
     this.id = init.id
     this.username = init.username
+    this.account = init.account
     this.transport = init.transport
     this.link = init.link
     this.source = init.link.remote.address
@@ -242,7 +245,7 @@ export class Allocation implements Expiring {
       counters.droppedFromClients++
       return
     }
-    if (relay.metered && !relay.take(now, this, length)) {
+    if (relay.bandwidth.metered && !relay.bandwidth.take(now, this, length)) {
       counters.droppedByBandwidth++
       return
     }
@@ -251,7 +254,7 @@ export class Allocation implements Expiring {
     this.packetsToPeers++
     this.bytesToPeers += length
     // The datagram is its receiver's again when this call ends, and the socket may send later.
-    const data = relay.buffer.take(length)
+    const data = relay.toClients.buffer.take(length)
     if (length > 0) data.set(from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to))
     socket.send(peer, data)
   }
@@ -277,7 +280,7 @@ export class Allocation implements Expiring {
       counters.droppedFromPeers++
       return
     }
-    if (relay.metered && !relay.take(now, this, bytes.length)) {
+    if (relay.bandwidth.metered && !relay.bandwidth.take(now, this, bytes.length)) {
       counters.droppedByBandwidth++
       return
     }
@@ -286,13 +289,13 @@ export class Allocation implements Expiring {
     this.packetsFromPeers++
     this.bytesFromPeers += bytes.length
     if (channel !== undefined && channel.expiresAt > now)
-      relay.sendChannelData(this.link, channel.number, bytes)
-    else relay.sendDataIndication(this.link, path.remote, bytes)
+      relay.toClients.channelData(this.link, channel.number, bytes)
+    else relay.toClients.dataIndication(this.link, path.remote, bytes)
   }
 
   /** The driver's word that a datagram to `peer` met an ICMP error (RFC 8656 §11.5, §18.13). */
   handlePeerIcmp(now: Micros, peer: SocketAddress, type: number, code: number, data: number): void {
     if (this.permission(now, peer.address) === undefined) return
-    this.#relay.sendIcmpIndication(this.link, peer, type, code, data)
+    this.#relay.toClients.icmpIndication(this.link, peer, type, code, data)
   }
 }

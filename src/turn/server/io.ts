@@ -24,7 +24,7 @@ export interface ClientLink {
   /** The allocation is no more this link's: a stream that has no further purpose may end. */
   released(): void
   /** Streams only (RFC 6062 §5.4): from now on the connection carries the bytes of `peer`. */
-  joinTo?(peer: PeerConnection): void
+  joinTo?(peer: PeerConnection, allocation: Allocation): void
 }
 
 /** A socket at a relayed transport address. */

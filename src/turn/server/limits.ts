@@ -1,4 +1,4 @@
-import { SECOND, type Micros } from '../../core/machine.ts'
+import type { Micros } from '../../core/machine.ts'
 import { MAX_LIFETIME } from '../protocol/constants.ts'
 
 /** What clients may take, each with its default. Every number of the relay's memory is bounded by one of these. */
@@ -19,6 +19,8 @@ export interface RelayLimits {
   readonly bandwidthPerAllocation: number
   /** Bytes per second that the allocations of one user relay together; default: no limit. */
   readonly bandwidthPerUser: number
+  /** Bytes per second that the allocations from one address (IPv6: one /64) relay together; default: no limit. */
+  readonly bandwidthPerSource: number
   /** Bytes per second that the relay carries; default: no limit. */
   readonly bandwidth: number
   /** The longest time between refreshes, microseconds; 600–3,600 s; default 3,600 s. */
@@ -34,45 +36,9 @@ export const defaultLimits: RelayLimits = {
   connections: 16,
   bandwidthPerAllocation: Infinity,
   bandwidthPerUser: Infinity,
+  bandwidthPerSource: Infinity,
   bandwidth: Infinity,
   lifetime: MAX_LIFETIME,
-}
-
-/** A token bucket of bytes: a second's worth at once. */
-export class ByteBudget {
-  #perSecond: number
-  #tokens: number
-  #at: Micros = -Infinity
-
-  constructor(perSecond: number) {
-    this.#perSecond = perSecond
-    this.#tokens = perSecond
-  }
-
-  set perSecond(value: number) {
-    this.#perSecond = value
-    this.#tokens = Math.min(this.#tokens, value)
-    if (Number.isNaN(this.#tokens)) this.#tokens = value
-  }
-
-  get unlimited(): boolean {
-    return this.#perSecond === Infinity
-  }
-
-  take(now: Micros, bytes: number): boolean {
-    if (this.#perSecond === Infinity) return true
-    const earned = ((now - this.#at) / SECOND) * this.#perSecond
-    this.#at = now
-    this.#tokens = Math.min(this.#perSecond, this.#tokens + earned)
-    if (this.#tokens < bytes) return false
-    this.#tokens -= bytes
-    return true
-  }
-
-  /** Gives back what a budget further down refused. */
-  giveBack(bytes: number): void {
-    this.#tokens += bytes
-  }
 }
 
 /** How many of something each key has, without keys that have none. */
@@ -94,4 +60,12 @@ export class Tally {
     else this.#counts.delete(key)
     return Math.max(0, left)
   }
+}
+
+/** Who shares a quota per source: an IPv4 address, an IPv6 /64. */
+export function sourceKey(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = ''] = address.split('::')
+  const groups = head.split(':')
+  return groups.length >= 4 ? groups.slice(0, 4).join(':') : `${head}::`
 }

@@ -14,18 +14,18 @@ import {
 import type { StunView } from '../../stun/codec/view.ts'
 import type { Authentication, ServerAuth } from '../../stun/credentials/server.ts'
 import { SourceLimiter, type RateLimit } from '../../stun/server/limiter.ts'
-import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
 import type { AddressFamily } from '../protocol/constants.ts'
 import { Agenda } from './agenda.ts'
 import type { Allocation, Permission } from './allocation.ts'
 import { Allocating } from './allocating.ts'
+import { Bandwidth } from './bandwidth.ts'
 import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent } from './io.ts'
-import { ByteBudget, defaultLimits, Tally, type RelayLimits } from './limits.ts'
+import { defaultLimits, sourceKey, Tally, type RelayLimits } from './limits.ts'
 import { Mobility } from './mobility.ts'
 import { handleChannelBind, handleCreatePermission, handleSend } from './peers.ts'
 import { PeerPolicy } from './policy.ts'
-import { SendBuffer } from './send-buffer.ts'
 import { TcpRelaying } from './tcp.ts'
+import { ToClients } from './to-clients.ts'
 
 /** What may change while the relay runs: see {@link Relay.configure}. */
 export interface RelaySettings {
@@ -104,7 +104,8 @@ export class Relay {
   readonly rng: Rng
   readonly families: readonly AddressFamily[]
   readonly dontFragment: boolean
-  readonly buffer = new SendBuffer()
+  readonly toClients: ToClients
+  readonly bandwidth = new Bandwidth()
   readonly agenda = new Agenda()
   readonly perUser = new Tally()
   readonly perSource = new Tally()
@@ -116,28 +117,21 @@ export class Relay {
   mobilityAllowed = true
   /** Where new clients are sent instead (300), or nowhere (508); undefined: they are served. */
   draining: { readonly alternate: SocketAddress | undefined } | undefined
-  /** Is there any limit on bandwidth? */
-  metered = false
   /** By id. Bounded by the limit `allocations`. */
   readonly allocations = new Map<number, Allocation>()
   #auth: ServerAuth
   #software: string | undefined
   #limiter: SourceLimiter | undefined
-  readonly #total = new ByteBudget(Infinity)
-  /** By allocation id and by user: entries go with the allocations. */
-  readonly #budgets = new Map<number, ByteBudget>()
-  readonly #userBudgets = new Map<string, ByteBudget>()
   /** Drained after every call; beyond MAX_EVENTS news is dropped, never a request for a socket. */
   readonly #events: RelayEvent[] = []
   readonly #allocating: Allocating
   readonly #mobility: Mobility
   readonly #tcp: TcpRelaying
   readonly #response = new StunBuilder()
-  readonly #data = new StunBuilder()
-  readonly #transactionId = new Uint8Array(12)
 
   constructor(options: RelayOptions) {
     this.rng = options.rng
+    this.toClients = new ToClients(options.rng)
     this.families = options.families
     this.dontFragment = options.dontFragment ?? false
     this.#auth = options.auth
@@ -158,11 +152,7 @@ export class Relay {
     this.tcpAllowed = settings.tcp ?? false
     this.mobilityAllowed = settings.mobility ?? true
     this.#limiter = rateLimit === false ? undefined : new SourceLimiter(this.rng, rateLimit)
-    const { bandwidth, bandwidthPerUser, bandwidthPerAllocation } = this.limits
-    this.metered = Math.min(bandwidth, bandwidthPerUser, bandwidthPerAllocation) < Infinity
-    this.#total.perSecond = bandwidth
-    for (const budget of this.#budgets.values()) budget.perSecond = bandwidthPerAllocation
-    for (const budget of this.#userBudgets.values()) budget.perSecond = bandwidthPerUser
+    this.bandwidth.configure(this.limits)
   }
 
   /**
@@ -265,8 +255,8 @@ export class Relay {
     this.agenda.leave(allocation)
     this.allocations.delete(allocation.id)
     this.#mobility.forget(allocation)
-    this.release(allocation.username, allocation.source)
-    this.#budgets.delete(allocation.id)
+    this.bandwidth.leave(allocation)
+    this.release(allocation.account, allocation.source)
     for (const socket of allocation.sockets) socket.close()
     this.#tcp.closeAll(allocation)
     for (const link of [allocation.link, allocation.nextLink]) {
@@ -278,8 +268,8 @@ export class Relay {
   }
 
   /** Counts one allocation less. */
-  release(username: string, source: string): void {
-    if (this.perUser.remove(username) === 0) this.#userBudgets.delete(username)
+  release(account: string, source: string): void {
+    this.perUser.remove(account)
     this.perSource.remove(sourceKey(source))
   }
 
@@ -287,27 +277,24 @@ export class Relay {
     this.allocations.set(allocation.id, allocation)
     this.agenda.enter(allocation)
     this.counters.allocationsMade++
-    const { bandwidthPerAllocation, bandwidthPerUser } = this.limits
-    this.#budgets.set(allocation.id, new ByteBudget(bandwidthPerAllocation))
-    if (!this.#userBudgets.has(allocation.username)) {
-      this.#userBudgets.set(allocation.username, new ByteBudget(bandwidthPerUser))
-    }
+    this.bandwidth.enter(allocation)
     this.tell({ type: 'created', allocation })
   }
 
-  /** Takes bytes from every budget; false when one is used up. */
-  take(now: Micros, allocation: Allocation, bytes: number): boolean {
-    const own = this.#budgets.get(allocation.id)
-    const users = this.#userBudgets.get(allocation.username)
-    if (own?.take(now, bytes) === false) return false
-    if (users?.take(now, bytes) === false) {
-      own?.giveBack(bytes)
-      return false
+  /**
+   * RFC 6062: bytes of a data connection, which cannot be dropped.
+   *
+   * @returns microseconds that the connection has to rest, for the bandwidth to be kept to.
+   */
+  carry(now: Micros, allocation: Allocation, toPeer: boolean, bytes: number): Micros {
+    if (toPeer) {
+      this.counters.bytesToPeers += bytes
+      allocation.bytesToPeers += bytes
+    } else {
+      this.counters.bytesFromPeers += bytes
+      allocation.bytesFromPeers += bytes
     }
-    if (this.#total.take(now, bytes)) return true
-    own?.giveBack(bytes)
-    users?.giveBack(bytes)
-    return false
+    return this.bandwidth.charge(now, allocation, bytes)
   }
 
   /** Asks the policy of today what an earlier one allowed. */
@@ -334,46 +321,6 @@ export class Relay {
       peer: formatAddress(peer),
     })
     return false
-  }
-
-  sendChannelData(link: ClientLink, channel: number, payload: Uint8Array): void {
-    const stream = link.kind === 'stream'
-    const data = this.buffer.take(stream ? streamedChannelDataLength(payload.length) : 4 + payload.length)
-    writeChannelData(data, channel, payload, stream)
-    link.send(data)
-  }
-
-  sendDataIndication(link: ClientLink, peer: SocketAddress, payload: Uint8Array): void {
-    this.#sendData(
-      link,
-      this.#startIndication(Method.Data)
-        .xorAddress(Attribute.XorPeerAddress, peer)
-        .bytes(Attribute.Data, payload),
-    )
-  }
-
-  /** RFC 8656 §18.13: type, code, and the MTU of "fragmentation needed" or "packet too big". */
-  sendIcmpIndication(link: ClientLink, peer: SocketAddress, type: number, code: number, data: number): void {
-    const value = Buffer.alloc(8)
-    value[2] = type
-    value[3] = code
-    value.writeUInt32BE(data, 4)
-    this.#sendData(
-      link,
-      this.#startIndication(Method.Data)
-        .xorAddress(Attribute.XorPeerAddress, peer)
-        .bytes(Attribute.Icmp, value),
-    )
-  }
-
-  /** RFC 6062 §5.3. */
-  sendConnectionAttempt(link: ClientLink, peer: SocketAddress, id: number): void {
-    this.#sendData(
-      link,
-      this.#startIndication(Method.ConnectionAttempt)
-        .uint32(Attribute.ConnectionId, id)
-        .xorAddress(Attribute.XorPeerAddress, peer),
-    )
   }
 
   /** A success response. */
@@ -483,18 +430,6 @@ export class Relay {
     }
     if (view.hasFingerprint) response.fingerprint()
   }
-
-  #startIndication(method: number): StunBuilder {
-    this.rng.fill(this.#transactionId)
-    return this.#data.start(method, MessageClass.Indication, this.#transactionId)
-  }
-
-  #sendData(link: ClientLink, message: StunBuilder): void {
-    const view = message.view()
-    const data = this.buffer.take(view.length)
-    data.set(view)
-    link.send(data)
-  }
 }
 
 /** Words for the log: never for the client. */
@@ -502,14 +437,6 @@ interface Because {
   readonly reason?: string
   readonly allocation?: number
   readonly peer?: string
-}
-
-/** Who shares a quota per source: an IPv4 address, an IPv6 /64. */
-export function sourceKey(address: string): string {
-  if (!address.includes(':')) return address
-  const [head = ''] = address.split('::')
-  const groups = head.split(':')
-  return groups.length >= 4 ? groups.slice(0, 4).join(':') : `${head}::`
 }
 
 /** Seconds, as LIFETIME has them. */

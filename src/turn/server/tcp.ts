@@ -94,7 +94,7 @@ export class TcpRelaying {
       return
     }
     const id = this.#keep(now, allocation, connection)
-    relay.sendConnectionAttempt(allocation.link, connection.remote, id)
+    relay.toClients.connectionAttempt(allocation.link, connection.remote, id)
   }
 
   /** §5.4. */
@@ -119,7 +119,7 @@ export class TcpRelaying {
     this.#pending.delete(id)
     relay.agenda.leave(pending)
     relay.succeed(ask, (response) => response.uint32(Attribute.ConnectionId, id))
-    link.joinTo(pending.connection)
+    link.joinTo(pending.connection, pending.allocation)
   }
 
   /** Where the client is that a ConnectionBind's connection was made for. */

@@ -25,22 +25,37 @@ export function timeLimitedCredentials(secret: string, expiresAt: number, name =
 /** Takes {@link timeLimitedCredentials} of any of its secrets until they expire, for every request anew. */
 export class SharedSecretUsers implements CredentialStore {
   readonly realm: string
-  readonly #secret: string
+  readonly #secrets: readonly string[]
   readonly #unixTime: () => number
 
-  /** @param unixTime the time of day in seconds: expiries are in it. */
-  constructor(realm: string, secret: string, unixTime: () => number) {
+  /**
+   * @param secrets one, or several while one replaces another.
+   * @param unixTime the time of day in seconds: expiries are in it.
+   */
+  constructor(realm: string, secrets: string | readonly string[], unixTime: () => number) {
     this.realm = opaqueString(realm)
-    this.#secret = secret
+    this.#secrets = typeof secrets === 'string' ? [secrets] : secrets
     this.#unixTime = unixTime
   }
 
-  key(username: string, algorithm: PasswordAlgorithm): Uint8Array | undefined {
-    const expiry = /^(\d{1,15})(?::|$)/.exec(username)?.[1]
+  key(username: string, algorithm: PasswordAlgorithm): readonly Uint8Array[] | undefined {
+    const expiry = timeLimited.exec(username)?.[1]
     if (expiry === undefined || Number(expiry) <= this.#unixTime()) return undefined
-    return keyOf(algorithm, username, this.realm, passwordFor(this.#secret, username))
+    const keys = this.#secrets.map((secret) =>
+      keyOf(algorithm, username, this.realm, passwordFor(secret, username)),
+    )
+    const made = keys.filter((key) => key !== undefined)
+    return made.length === 0 ? undefined : made
+  }
+
+  /** The name behind the expiry: new credentials are no new quotas. Credentials without a name are each for itself. */
+  accountOf(username: string): string | undefined {
+    const name = timeLimited.exec(username)?.[2]
+    return name === undefined || name === '' ? undefined : `:${name}`
   }
 }
+
+const timeLimited = /^(\d{1,15})(?::(.*)|$)/su
 
 /** Users with their long-term keys, as a file has them: passwords need not be stored. */
 export class KeyedUsers implements CredentialStore {
@@ -76,15 +91,28 @@ export class KeyedUsers implements CredentialStore {
 export class CallbackUsers implements CredentialStore {
   readonly realm: string
   readonly #passwordOf: (username: string) => string | undefined
+  readonly #accountOf: ((username: string) => string) | undefined
 
-  constructor(realm: string, passwordOf: (username: string) => string | undefined) {
+  /** @param accountOf whose quotas a username uses; default: each username for itself. */
+  constructor(
+    realm: string,
+    passwordOf: (username: string) => string | undefined,
+    accountOf?: (username: string) => string,
+  ) {
     this.realm = opaqueString(realm)
     this.#passwordOf = passwordOf
+    this.#accountOf = accountOf
   }
 
   key(username: string, algorithm: PasswordAlgorithm): Uint8Array | undefined {
     const password = this.#passwordOf(username)
-    return password === undefined ? undefined : keyOf(algorithm, username, this.realm, password)
+    // Made for unknown ones too: the time it takes tells nobody who exists.
+    const key = keyOf(algorithm, username, this.realm, password ?? 'nobody’s')
+    return password === undefined ? undefined : key
+  }
+
+  accountOf(username: string): string | undefined {
+    return this.#accountOf?.(username)
   }
 }
 
@@ -98,10 +126,18 @@ export class AnyOfUsers implements CredentialStore {
     this.#stores = stores
   }
 
-  key(username: string, algorithm: PasswordAlgorithm): Uint8Array | undefined {
+  key(username: string, algorithm: PasswordAlgorithm): Uint8Array | readonly Uint8Array[] | undefined {
     for (const store of this.#stores) {
       const key = store.key(username, algorithm)
       if (key !== undefined) return key
+    }
+    return undefined
+  }
+
+  accountOf(username: string): string | undefined {
+    for (const store of this.#stores) {
+      const account = store.accountOf?.(username)
+      if (account !== undefined) return account
     }
     return undefined
   }

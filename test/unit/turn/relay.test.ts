@@ -348,6 +348,24 @@ test('bandwidth: what is above the budget is dropped, both ways together', () =>
   assert.equal(bench.relay.counters.droppedByBandwidth, 3)
 })
 
+test('bandwidth per source: of all its users together', () => {
+  const bench = new Bench({ limits: { bandwidthPerSource: 1_000 } })
+  const [alice, bob, elsewhere] = [
+    bench.client(1, '2a00:1:2:3::1', 'alice'),
+    bench.client(1, '2a00:1:2:3::2', 'bob'),
+    bench.client(1, '2a00:1:2:4::1', 'bob'),
+  ] as const
+  for (const client of [alice, bob, elsewhere]) {
+    client.allocate()
+    client.bind(0x4201, peer)
+    client.channel(0x4201, 'x'.repeat(600))
+  }
+  assert.deepEqual(
+    bench.sockets.map(({ sent }) => sent.length),
+    [1, 0, 1],
+  )
+})
+
 test('time-limited credentials hold until their time, for every request anew', () => {
   let unix = 5_000
   const bench = new Bench({ store: new SharedSecretUsers(realm, 'secret', () => unix) })
@@ -358,6 +376,15 @@ test('time-limited credentials hold until their time, for every request anew', (
   assert.equal(client.refresh(600).code, 401)
   assert.equal(bench.client(40_001, '192.0.2.7', username, password).allocate().code, 401)
   assert.equal(bench.client(40_002, '192.0.2.7', '9999999999:eve', password).allocate().code, 401)
+})
+
+test('two secrets while one replaces the other: credentials made from either hold', () => {
+  const bench = new Bench({ store: new SharedSecretUsers(realm, ['new secret', 'old secret'], () => 5_000) })
+  const ask = (secret: string, port: number): number => {
+    const { username, password } = timeLimitedCredentials(secret, 5_100, 'alice')
+    return bench.client(port, '192.0.2.7', username, password).allocate().code
+  }
+  assert.deepEqual([ask('new secret', 1), ask('old secret', 2), ask('older secret', 3)], [0, 0, 401])
 })
 
 test('credentials that a callback gives hold for as long as it does', () => {

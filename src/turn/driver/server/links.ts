@@ -11,14 +11,14 @@ export class StreamLink implements ClientLink {
   readonly socket: Socket
   allocation: Allocation | undefined = undefined
   opening = false
-  readonly #onJoin: (peer: PeerConnection) => void
+  readonly #onJoin: (peer: PeerConnection, allocation: Allocation) => void
   readonly #onReleased: () => void
   #corked = false
 
   constructor(
     socket: Socket,
     channels: ClientLink['channels'],
-    onJoin: (peer: PeerConnection) => void,
+    onJoin: (peer: PeerConnection, allocation: Allocation) => void,
     onReleased: () => void,
   ) {
     this.socket = socket
@@ -48,8 +48,8 @@ export class StreamLink implements ClientLink {
     this.#onReleased()
   }
 
-  joinTo(peer: PeerConnection): void {
-    this.#onJoin(peer)
+  joinTo(peer: PeerConnection, allocation: Allocation): void {
+    this.#onJoin(peer, allocation)
   }
 }
 

@@ -1,6 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net'
+import { pipeline, Transform } from 'node:stream'
 import { createServer as createTlsServer, Server as TlsServer, type TlsOptions } from 'node:tls'
 import { formatAddress, type SocketAddress } from '../../../core/address.ts'
+import type { Micros } from '../../../core/machine.ts'
 import { systemClock } from '../../../core/ports.ts'
 import { StunView } from '../../../stun/codec/view.ts'
 import { isBindingRequest, type StunResponder } from '../../../stun/server/responder.ts'
@@ -8,8 +10,8 @@ import { TurnSystemError } from '../../errors.ts'
 import { channelOf, mayBeChannelData } from '../../protocol/channel-data.ts'
 import { TURN_ALPN } from '../../protocol/constants.ts'
 import { TurnFramer } from '../../protocol/framing.ts'
-import { sourceKey } from '../../server/relay.ts'
-import { Tally } from '../../server/limits.ts'
+import { sourceKey, Tally } from '../../server/limits.ts'
+import type { Allocation } from '../../server/allocation.ts'
 import type { ClientLink } from '../../server/io.ts'
 import type { RelayHost } from './host.ts'
 import { StreamLink } from './links.ts'
@@ -124,14 +126,14 @@ export class Streams {
     const link = new StreamLink(
       socket,
       this.#options.channels,
-      (peer) => {
+      (peer, allocation) => {
         joined = true
         framer.stop()
-        if (peer instanceof PeerSocket) join = peer
+        if (peer instanceof PeerSocket) join = { peer, allocation }
       },
       expectAllocation,
     )
-    let join: PeerSocket | undefined
+    let join: { readonly peer: PeerSocket; readonly allocation: Allocation } | undefined
     const framer = new TurnFramer({
       oldChannels: this.#options.channels === 'old',
       onMessage: (message) => {
@@ -157,7 +159,11 @@ export class Streams {
       } else if (join !== undefined) {
         socket.off('data', onData)
         clearTimeout(idle)
-        splice(socket, join.socket, chunk.subarray(used))
+        const { peer, allocation } = join
+        if (used < chunk.length) socket.unshift(chunk.subarray(used))
+        splice(socket, peer.socket, (toPeer, bytes) =>
+          host.relay.carry(systemClock.now(), allocation, toPeer, bytes),
+        )
       }
     }
     socket.on('data', onData)
@@ -170,14 +176,37 @@ export class Streams {
   }
 }
 
-/** Joins a client's data connection to the peer's (RFC 6062 §5.4, §5.5): when one ends, the other does. */
-function splice(client: Socket, peer: Socket, first: Uint8Array): void {
-  if (first.length > 0) peer.write(first)
-  client.pipe(peer)
-  peer.pipe(client)
-  client.once('close', () => peer.destroy())
-  peer.once('close', () => client.destroy())
-  if (peer.destroyed) client.destroy()
+/**
+ * Joins a client's data connection to the peer's (RFC 6062 §5.4, §5.5): what one has sent the other still gets, and when
+ * one breaks, the other does.
+ */
+function splice(client: Socket, peer: Socket, carry: (toPeer: boolean, bytes: number) => Micros): void {
+  for (const socket of [client, peer]) socket.allowHalfOpen = true
+  const over = (): void => undefined
+  pipeline(
+    client,
+    paced((bytes) => carry(true, bytes)),
+    peer,
+    over,
+  )
+  pipeline(
+    peer,
+    paced((bytes) => carry(false, bytes)),
+    client,
+    over,
+  )
+}
+
+/** Passes on what it gets, and then rests for as long as it is told. */
+function paced(carry: (bytes: number) => Micros): Transform {
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      const rest = carry(chunk.length) / 1_000
+      this.push(chunk)
+      if (rest > 0) setTimeout(done, rest).unref()
+      else done()
+    },
+  })
 }
 
 const ALPNProtocols = [TURN_ALPN, 'stun.nat-discovery']
