@@ -43,7 +43,7 @@ export function samePath(a: Path, b: Path): boolean {
   )
 }
 
-/** One datagram to send. `data` is not touched again by the machine, except to send the very same packet again. */
+/** One datagram to send. `data` is the machine's again at its next `pollTransmit`: copy what you keep. */
 export interface Transmit {
   readonly path: Path
   readonly data: Uint8Array

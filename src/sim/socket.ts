@@ -166,7 +166,7 @@ export class SimSocket {
   #transmit(transmit: Transmit): void {
     const { path, data, ttl = DEFAULT_TTL } = transmit
     if (path.via !== undefined) path.via.send(this.now(), transmit)
-    else if (this.#isOpen) this.host.transmit(this, path.remote, data, ttl)
+    else if (this.#isOpen) this.host.transmit(this, path.remote, data.slice(), ttl)
   }
 
   #schedule(): void {

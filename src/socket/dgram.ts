@@ -34,7 +34,9 @@ class DgramDriver implements Driver {
   #lastTurn = 0
   #sinceCount = 0
 
-  // Sending.
+  // Sending. libuv holds on to what the kernel does not take at once, and nothing tells which datagram that was.
+  #memory = Buffer.alloc(0)
+  #used = 0
   #sinceCheck = 0
   #sinceChecked = 0
   #lastRemote: SocketAddress | undefined
@@ -70,7 +72,7 @@ class DgramDriver implements Driver {
     if (ttl !== undefined) return this.#sendWithTtl(socket, transmit, ttl)
     // Node tells errors to a callback only, which costs 15 % of a send: the first to a remote has it, and then some.
     if (this.#lastRemote === path.remote && ++this.#sinceChecked < REPORT_EVERY) {
-      socket.send(data, port, address)
+      socket.send(this.#copy(data), port, address)
     } else {
       this.#lastRemote = path.remote
       this.#sinceChecked = 0
@@ -135,9 +137,24 @@ class DgramDriver implements Driver {
     return this.#hasRoom()
   }
 
+  /** Into memory that is used again as soon as libuv holds nothing. */
+  #copy(data: Uint8Array): Buffer {
+    const { length } = data
+    // The kernel refuses it anyway.
+    if (length > SEND_MEMORY) return Buffer.from(data)
+    if (this.#used + length > this.#memory.length) {
+      if (this.#memory.length === 0 || this.#queued() > 0) this.#memory = Buffer.allocUnsafeSlow(SEND_MEMORY)
+      this.#used = 0
+    }
+    const from = this.#used
+    this.#used = from + length
+    this.#memory.set(data, from)
+    return this.#memory.subarray(from, this.#used)
+  }
+
   #sendChecked(socket: Socket, transmit: Transmit): void {
     const { remote } = transmit.path
-    socket.send(transmit.data, remote.port, remote.address, (error) => {
+    socket.send(this.#copy(transmit.data), remote.port, remote.address, (error) => {
       if (error !== null) this.#handler.onSendError(transmit, error)
     })
   }
@@ -183,6 +200,8 @@ const REPORT_EVERY = 64
 const CHECK_EVERY = 8
 /** Node has SO_REUSEPORT since 22.12. */
 const CAN_SHARE_PORTS = canSharePorts()
+/** Room for two of the longest datagrams, or for 89 that fill an Ethernet packet. */
+const SEND_MEMORY = 128 * 1024
 /** What Linux, macOS and Windows (since 2000: 128, harmlessly lower) give a socket; node cannot read it back. */
 const DEFAULT_TTL = 64
 

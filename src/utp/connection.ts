@@ -1,3 +1,4 @@
+import type { BlockPool } from './block-pool.ts'
 import { formatAddress } from '../core/address.ts'
 import { MILLISECOND, SECOND, samePath, type Micros, type Path, type Transmit } from '../core/machine.ts'
 import type { CongestionName } from './congestion/controller.ts'
@@ -26,7 +27,7 @@ import { Receiver, REORDER_LIMIT } from './receiver.ts'
 import { RttEstimator } from './rtt.ts'
 import { Sender } from './sender.ts'
 import { sequenceDistance } from './sequence.ts'
-import type { Slab } from './slab.ts'
+import type { Scratch } from './scratch.ts'
 import {
   T_ACK,
   T_CONFIRM,
@@ -66,7 +67,8 @@ export type UtpState = 'connecting' | 'open' | 'lingering' | 'closed'
 /** What a connection needs of the machine that holds it. */
 export interface ConnectionHost {
   readonly budget: ReceiveBudget
-  readonly slab: Slab
+  readonly scratch: Scratch
+  readonly blocks: BlockPool
   emit(event: UtpEvent): void
   /** Something changed: it may have something to send, and its deadline may be another. */
   touch(connection: UtpConnection): void
@@ -178,7 +180,8 @@ export class UtpConnection implements Waiting {
       createController(settings.congestion, mtu.size - HEADER_SIZE),
       mtu,
       this.#timers,
-      host.slab,
+      host.scratch,
+      host.blocks,
     )
     this.#receiver = new Receiver(connecting ? 0 : start.ack, settings.receiveBuffer, host.budget)
     this.#sender.allowPackets(start.reorderLimit)
@@ -363,7 +366,7 @@ export class UtpConnection implements Waiting {
     }
     sender.handleAck(now, packet, bytes, packet.type === ST_STATE, this.#replyDifference)
     if (packet.type !== ST_STATE) this.#receive(now, packet, bytes)
-    if (this.#writeBlocked && sender.free * 2 >= sender.limit) {
+    if (this.#writeBlocked && sender.hasRoom) {
       this.#writeBlocked = false
       if (!sender.ending) this.#host.emit({ type: 'writable', connection: this })
     }
@@ -552,7 +555,7 @@ export class UtpConnection implements Waiting {
   #pollSyn(now: Micros): Transmit | undefined {
     if (!this.#synDue) return undefined
     this.#synDue = false
-    const data = this.#host.slab.cut(HEADER_SIZE + CAPABILITIES_SIZE)
+    const data = this.#host.scratch.cut(HEADER_SIZE + CAPABILITIES_SIZE)
     // BEP 29: the SYN alone carries the id we receive with.
     writeHeader(data, ST_SYN, EXTENSION_BITS, this.receiveId, this.#synSequence)
     writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
@@ -565,7 +568,7 @@ export class UtpConnection implements Waiting {
 
   #statePacket(): Uint8Array {
     const sender = this.#sender
-    return this.#receiver.ackPacket(this.#host.slab, this.sendId, sender.ring.next, sender.peerIsCapable)
+    return this.#receiver.ackPacket(this.#host.scratch, this.sendId, sender.ring.next, sender.peerIsCapable)
   }
 
   /**
@@ -574,14 +577,14 @@ export class UtpConnection implements Waiting {
    */
   #question(): Uint8Array {
     this.#askDue = false
-    const data = this.#host.slab.cut(HEADER_SIZE)
+    const data = this.#host.scratch.cut(HEADER_SIZE)
     writeHeader(data, ST_DATA, 0, this.sendId, (this.#sender.ring.first - 1) & 0xffff)
     return data
   }
 
   /** `ack` is the last number we got from the peer, which it sent: libutp's form, and what {@link handleReset} checks. */
   #resetPacket(now: Micros): Uint8Array {
-    const data = this.#host.slab.cut(HEADER_SIZE)
+    const data = new Uint8Array(HEADER_SIZE)
     writeHeader(data, ST_RESET, 0, this.sendId, this.#sender.ring.next)
     stamp(data, now, this.#replyDifference, 0, this.#receiver.ack)
     return data

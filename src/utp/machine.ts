@@ -7,6 +7,7 @@ import {
   type Transmit,
 } from '../core/machine.ts'
 import type { Rng } from '../core/ports.ts'
+import { BlockPool } from './block-pool.ts'
 import { UtpConnection, type ConnectionHost, type ConnectionStart } from './connection.ts'
 import { Deadlines } from './deadlines.ts'
 import { utpUsageError } from './errors.ts'
@@ -39,7 +40,7 @@ import { FIRST_WINDOW, ReceiveBudget } from './receive-window.ts'
 import { REORDER_LIMIT } from './receiver.ts'
 import { ResetLimiter } from './reset-limiter.ts'
 import { sequenceDistance } from './sequence.ts'
-import { Slab } from './slab.ts'
+import { Scratch } from './scratch.ts'
 
 export interface UtpMachineOptions extends UtpLimits {
   readonly rng: Rng
@@ -77,7 +78,6 @@ export class UtpMachine implements Machine<UtpEvent> {
   readonly #halfOpen: HalfOpenTable
   readonly #resets: ResetLimiter
   readonly #deadlines = new Deadlines<UtpConnection>()
-  readonly #slab = new Slab()
   readonly #budget: ReceiveBudget
   readonly #host: ConnectionHost
   readonly #packet = new Packet()
@@ -104,7 +104,8 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#budget = new ReceiveBudget(this.#limits.receiveBudget, this.#limits.socketBuffer)
     this.#host = {
       budget: this.#budget,
-      slab: this.#slab,
+      scratch: new Scratch(),
+      blocks: new BlockPool(),
       emit: (event) => void this.#events.push(event),
       touch: (connection) => this.#touch(connection),
       rebind: (connection) => this.#rebind(connection),
@@ -252,7 +253,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** STATE that acknowledges the SYN. It tells our capabilities only to peers that told theirs, and so is never larger. */
   #synAnswer(now: Micros, entry: HalfOpen, timestamp: number): Uint8Array {
     const capable = entry.reorderLimit > 0
-    const data = this.#slab.cut(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
+    const data = new Uint8Array(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
     writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
     if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
     const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
@@ -346,7 +347,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   #sendReset(now: Micros, path: Path): void {
     const packet = this.#packet
     if (!this.#resets.take(now, path, packet.connectionId)) return
-    const data = this.#slab.cut(HEADER_SIZE)
+    const data = new Uint8Array(HEADER_SIZE)
     writeHeader(data, ST_RESET, 0, packet.connectionId, this.#rng.uint32() & 0xffff)
     stamp(data, now, 0, 0, packet.sequence)
     this.#resetsSent++

@@ -5,7 +5,7 @@ import { ReceiveBuffer } from './receive-buffer.ts'
 import { ReceiveWindow, type ReceiveBudget } from './receive-window.ts'
 import { ReorderBuffer } from './reorder-buffer.ts'
 import { sequenceDistance } from './sequence.ts'
-import type { Slab } from './slab.ts'
+import type { Scratch } from './scratch.ts'
 
 /**
  * Packets that we put back in order: 35 MB of 1,500-byte packets, 1 Gbit/s over 200 ms and some. With half of what 16-bit
@@ -145,15 +145,15 @@ export class Receiver {
     return this.window() - this.#advertised >= Math.min(size / 4, 65_536)
   }
 
-  /** A bare acknowledgement, cut from `slab`, with all it can tell selectively: far masks only for peers of our kind. */
-  ackPacket(slab: Slab, connectionId: number, sequence: number, far: boolean): Uint8Array {
+  /** A bare acknowledgement, built in `scratch`, with all it can tell selectively: far masks only for peers of our kind. */
+  ackPacket(scratch: Scratch, connectionId: number, sequence: number, far: boolean): Uint8Array {
     const reorder = this.#reorder
     const near = reorder.maskLength()
     const first = far && near > 0 ? reorder.farthestMask() : 0
     const second = first > 0 ? reorder.middleMask() : 0
     const firstLength = reorder.lengthFrom(first)
     const secondLength = reorder.lengthFrom(second)
-    const data = slab.cut(ackSize(near, firstLength, secondLength))
+    const data = scratch.cut(ackSize(near, firstLength, secondLength))
     writeHeader(data, ST_STATE, 0, connectionId, sequence)
     if (near === 0) return data
     const chain = new AckWriter(data)

@@ -17,6 +17,7 @@ const NEXT = 3
 const PREVIOUS = 4
 const ORDER = 5
 const APP_LIMITED = 6
+const PLACE = 7
 const STRIDE = 8
 /** Columns of `#times` for one packet. */
 const SENT_AT = 0
@@ -57,7 +58,6 @@ export class SendRing {
   #mask = -1
   #times = new Float64Array(0)
   #meta = new Int32Array(0)
-  #data: (Uint8Array | undefined)[] = []
   /** One bit for each selectively acknowledged packet. */
   #sackedBits = new Uint8Array(0)
 
@@ -71,14 +71,14 @@ export class SendRing {
     return (this.next - this.first) & SEQUENCE_MASK
   }
 
-  /** Adds the packet with sequence number `next`, which is being sent now. `data` is its whole datagram. */
-  push(data: Uint8Array, size: number, now: Micros): void {
+  /** Adds the packet with sequence number `next`, which is being sent now; `place` is where its bytes are (send-buffer.ts). */
+  push(place: number, size: number, now: Micros): void {
     const sequence = this.next
     if (this.count > this.#mask) this.#grow()
     this.next = (sequence + 1) & SEQUENCE_MASK
     const slot = sequence & this.#mask
     const at = slot * STRIDE
-    this.#data[slot] = data
+    this.#meta[at + PLACE] = place
     this.#meta[at + SIZE] = size
     this.#meta[at + SENT_TIMES] = 1
     this.#fly(sequence, now)
@@ -89,13 +89,8 @@ export class SendRing {
     return ((sequence - this.first) & SEQUENCE_MASK) < this.count
   }
 
-  data(sequence: number): Uint8Array {
-    return this.#data[sequence & this.#mask] as Uint8Array
-  }
-
-  /** The same sequence number with other bytes around the same payload: a path MTU probe without its padding. */
-  replaceData(sequence: number, data: Uint8Array): void {
-    this.#data[sequence & this.#mask] = data
+  place(sequence: number): number {
+    return this.#meta[(sequence & this.#mask) * STRIDE + PLACE] as number
   }
 
   size(sequence: number): number {
@@ -164,7 +159,6 @@ export class SendRing {
     const slot = sequence & this.#mask
     this.#sackedBits[slot >> 3] = (this.#sackedBits[slot >> 3] as number) | (1 << (slot & 7))
     this.#meta[slot * STRIDE + STATE] = SACKED
-    this.#data[slot] = undefined
     this.sacked++
   }
 
@@ -188,7 +182,6 @@ export class SendRing {
     const sequence = this.first
     const slot = sequence & this.#mask
     this.#leave(sequence)
-    this.#data[slot] = undefined
     this.#sackedBits[slot >> 3] = (this.#sackedBits[slot >> 3] as number) & ~(1 << (slot & 7))
     this.first = (sequence + 1) & SEQUENCE_MASK
   }
@@ -201,7 +194,6 @@ export class SendRing {
     this.#mask = -1
     this.#times = new Float64Array(0)
     this.#meta = new Int32Array(0)
-    this.#data = []
     this.#sackedBits = new Uint8Array(0)
   }
 
@@ -265,12 +257,10 @@ export class SendRing {
     const mask = capacity - 1
     const times = new Float64Array(capacity * TIMES)
     const meta = new Int32Array(capacity * STRIDE)
-    const data = new Array<Uint8Array | undefined>(capacity).fill(undefined)
     const sackedBits = new Uint8Array(capacity >> 3)
     for (let sequence = this.first; sequence !== this.next; sequence = (sequence + 1) & SEQUENCE_MASK) {
       const from = sequence & this.#mask
       const to = sequence & mask
-      data[to] = this.#data[from]
       for (let i = 0; i < TIMES; i++) times[to * TIMES + i] = this.#times[from * TIMES + i] as number
       if (this.#meta[from * STRIDE + STATE] === SACKED) {
         sackedBits[to >> 3] = (sackedBits[to >> 3] as number) | (1 << (to & 7))
@@ -280,7 +270,6 @@ export class SendRing {
     this.#mask = mask
     this.#times = times
     this.#meta = meta
-    this.#data = data
     this.#sackedBits = sackedBits
   }
 }

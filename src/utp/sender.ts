@@ -15,13 +15,14 @@ import {
   writePadding,
   type Packet,
 } from './packet.ts'
+import type { BlockPool } from './block-pool.ts'
 import type { PathMtu } from './path-mtu.ts'
 import { REORDER_LIMIT } from './receiver.ts'
 import type { RttEstimator } from './rtt.ts'
-import { SendQueue } from './send-queue.ts'
+import type { Scratch } from './scratch.ts'
+import { SendBuffer } from './send-buffer.ts'
 import { IN_FLIGHT, LOST, SACKED, SendRing } from './send-ring.ts'
 import { sequenceDistance } from './sequence.ts'
-import type { Slab } from './slab.ts'
 import {
   T_PACING,
   T_PATH_MTU,
@@ -38,9 +39,13 @@ const LIBUTP_REORDER_LIMIT = 1_023
 const STALE_ACKS = 4_096
 /** RFC 8985 §7.2: WCDelAckT is 200 ms for TCP; ours and libutp's acks wait 10 ms at most. Rounded up for slow timers. */
 const PEER_ACK_DELAY: Micros = 25_000
-/** Bytes that wait to be sent, at least, and in windows. */
+/** Written bytes that are taken, at least. */
 const LEAST_BUFFER = 524_288
-const BUFFERED_FLIGHTS = 2
+/** A window, and this part of it that is ready when acknowledgements come; a second window while that is less. */
+const READY = 1 / 4
+const LEAST_READY = 1_048_576
+/** The application is asked for more when this part of that is free. */
+const REFILL = 1 / 4
 /** The grain of timers. */
 const LEAST_TAIL_PROBE: Micros = 5_000
 
@@ -62,11 +67,11 @@ export class Sender {
   timeouts = 0
   retransmissions = 0
   lostPackets = 0
-  readonly #queue: SendQueue
+  readonly #buffer: SendBuffer
   readonly #controller: CongestionController
   readonly #mtu: PathMtu
   readonly #timers: Timers
-  readonly #slab: Slab
+  readonly #scratch: Scratch
   readonly #pacer = new Pacer()
   readonly #loss: LossDetector
   readonly #limit: number
@@ -74,7 +79,9 @@ export class Sender {
   #packetLimit = LIBUTP_REORDER_LIMIT
   #ending = false
   #finSequence = -1
+  /** The packet that probes the path's MTU, −1 when none does, and the padding it has for that. */
   #probeSequence = -1
+  #probePadding = 0
   /** The packet sent into a closed window; −1 when none is. */
   #windowProbe = -1
   #windowProbeDue = false
@@ -98,7 +105,8 @@ export class Sender {
     controller: CongestionController,
     mtu: PathMtu,
     timers: Timers,
-    slab: Slab,
+    scratch: Scratch,
+    blocks: BlockPool,
   ) {
     this.ring = new SendRing(first)
     this.rtt = rtt
@@ -107,22 +115,32 @@ export class Sender {
     this.#controller = controller
     this.#mtu = mtu
     this.#timers = timers
-    this.#slab = slab
-    this.#queue = new SendQueue(slab)
+    this.#scratch = scratch
+    this.#buffer = new SendBuffer(blocks)
     this.#loss = new LossDetector(this.ring, rtt)
   }
 
   /** Bytes that {@link write} would take. */
   get free(): number {
-    const held = this.#queue.length + this.ring.inFlight + this.ring.lostBytes
-    const limit = this.limit
-    return held < limit ? limit - held : 0
+    const { length, waiting } = this.#buffer
+    // What the peer holds beyond a hole takes memory, but is no reason to keep less ready.
+    const room = Math.min(
+      this.#limit - length,
+      this.limit - waiting - this.ring.inFlight - this.ring.lostBytes,
+    )
+    return room > 0 ? room : 0
   }
 
-  /** Bytes that may wait to be sent or acknowledged: a flight, and another that is ready when it has been acknowledged. */
+  /** There is room for so much that the application should hear of it. */
+  get hasRoom(): boolean {
+    return this.free >= this.limit * REFILL
+  }
+
+  /** Bytes that may wait to be sent or acknowledged. */
   get limit(): number {
-    const wanted = Math.max(LEAST_BUFFER, BUFFERED_FLIGHTS * this.#controller.window)
-    return Math.min(this.#limit, Math.ceil(wanted))
+    const { window } = this.#controller
+    const wanted = window + Math.max(Math.min(window, LEAST_READY), window * READY)
+    return Math.min(this.#limit, Math.ceil(Math.max(LEAST_BUFFER, wanted)))
   }
 
   get windowSize(): number {
@@ -134,19 +152,19 @@ export class Sender {
   }
 
   get queued(): number {
-    return this.#queue.length
+    return this.#buffer.waiting
   }
 
   /** Only the FIN, if anything, is still to be acknowledged. */
   get allDataAcknowledged(): boolean {
-    if (this.#queue.length > 0) return false
+    if (this.#buffer.waiting > 0) return false
     return this.ring.count === 0 || (this.ring.count === 1 && this.ring.first === this.#finSequence)
   }
 
   /** @returns how many bytes were taken. */
   write(bytes: Uint8Array): number {
     const size = Math.min(bytes.length, this.free)
-    if (size > 0) this.#queue.push(size === bytes.length ? bytes : bytes.subarray(0, size))
+    if (size > 0) this.#buffer.push(size === bytes.length ? bytes : bytes.subarray(0, size))
     return size
   }
 
@@ -185,11 +203,14 @@ export class Sender {
     loss.begin(this.#pathSince)
     ring.rate.begin()
     const newlyAcked = sequenceDistance(packet.ack, (ring.first - 1) & 0xffff)
+    let arrived = 0
     for (let i = 0; i < newlyAcked; i++) {
       if (ring.first === this.#finSequence) this.finished = true
       loss.delivered(now, ring.first)
+      arrived += ring.size(ring.first)
       ring.shift()
     }
+    if (arrived > 0) this.#buffer.release(arrived)
     loss.endCumulative()
     if (packet.sackLength > 0) loss.selectiveAcks(now, packet, bytes)
     if (this.#probeSequence >= 0) this.#checkProbe(now)
@@ -248,7 +269,7 @@ export class Sender {
       const sequence = ring.firstLost
       return this.#mayLeave(now, ring.size(sequence)) ? this.#sendAgain(now, sequence) : undefined
     }
-    if (this.#queue.length > 0) {
+    if (this.#buffer.waiting > 0) {
       const data = this.#pollNew(now)
       if (data !== undefined) return data
     } else if (!this.#ending) {
@@ -277,7 +298,7 @@ export class Sender {
     const onlyProbe = ring.flying === 1 && ring.oldestSent === this.#probeSequence
     if (!closed && !onlyProbe) {
       this.#controller.onTimeout(now)
-      this.#mtuTimedOut(ring.data(ring.first).length)
+      this.#mtuTimedOut(this.#datagramSize(ring.first))
     }
     while (ring.oldestSent >= 0) this.#lose(now, ring.oldestSent)
     // What the mask of a selective ack cannot reach may have arrived: only the oldest is sure to bring news.
@@ -324,7 +345,7 @@ export class Sender {
   }
 
   release(): void {
-    this.#queue.clear()
+    this.#buffer.clear()
     this.ring.release()
   }
 
@@ -335,7 +356,7 @@ export class Sender {
       return undefined
     }
     const full = this.#mtu.size - HEADER_SIZE
-    let size = Math.min(this.#queue.length, full)
+    let size = Math.min(this.#buffer.waiting, full)
     const room = this.peerWindow - ring.inFlight - ring.lostBytes
     if (size > room && !this.#windowProbeDue) {
       ring.rate.markAppLimited(ring.inFlight)
@@ -352,43 +373,58 @@ export class Sender {
       this.#windowProbe = ring.next
     }
     const probe = size === full && !this.#loss.recovering && this.#probeSequence < 0 ? this.#mtu.candidate : 0
-    const padding = probe > 0 ? probe - full - HEADER_SIZE : 0
-    const data = this.#slab.cut(HEADER_SIZE + padding + size)
-    writeHeader(data, ST_DATA, padding > 0 ? EXTENSION_BITS : 0, this.#connectionId, ring.next)
-    if (padding > 0) {
-      writePadding(data, padding)
+    if (probe > 0) {
       this.#mtu.probeSent(probe)
       this.#probeSequence = ring.next
+      this.#probePadding = probe - full - HEADER_SIZE
     }
-    this.#queue.take(size, data, HEADER_SIZE + padding)
-    this.#sendNew(now, data, size)
-    return data
+    return this.#sendNew(now, size)
   }
 
   #sendFin(now: Micros): Uint8Array {
-    const data = this.#slab.cut(HEADER_SIZE)
-    writeHeader(data, ST_FIN, 0, this.#connectionId, this.ring.next)
     this.#finSequence = this.ring.next
-    this.#sendNew(now, data, 0)
+    return this.#sendNew(now, 0)
+  }
+
+  #sendNew(now: Micros, size: number): Uint8Array {
+    const { ring } = this
+    const sequence = ring.next
+    if (ring.count === 0) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
+    ring.push(this.#buffer.take(size), size, now)
+    this.#left(now, size)
+    return this.#datagram(sequence)
+  }
+
+  /** Builds the packet, as often as it leaves. */
+  #datagram(sequence: number): Uint8Array {
+    const data = this.#scratch.cut(this.#datagramSize(sequence))
+    if (sequence === this.#finSequence) {
+      writeHeader(data, ST_FIN, 0, this.#connectionId, sequence)
+      return data
+    }
+    const padding = sequence === this.#probeSequence ? this.#probePadding : 0
+    writeHeader(data, ST_DATA, padding > 0 ? EXTENSION_BITS : 0, this.#connectionId, sequence)
+    if (padding > 0) writePadding(data, padding)
+    this.#buffer.read(this.ring.place(sequence), this.ring.size(sequence), data, HEADER_SIZE + padding)
     return data
   }
 
-  #sendNew(now: Micros, data: Uint8Array, size: number): void {
-    const idle = this.ring.count === 0
-    this.ring.push(data, size, now)
-    if (idle) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
-    this.#left(now, size)
+  #datagramSize(sequence: number): number {
+    return (
+      HEADER_SIZE + this.ring.size(sequence) + (sequence === this.#probeSequence ? this.#probePadding : 0)
+    )
   }
 
   #sendAgain(now: Micros, sequence: number): Uint8Array {
     this.ring.sentAgain(sequence, now)
     this.retransmissions++
     this.#left(now, this.ring.size(sequence))
-    const data = this.ring.data(sequence)
-    if (data.length <= this.#mtu.size || !this.peerIsCapable) return data
+    // Not waiting for the answer to a probe: it goes out again as any other.
+    if (sequence === this.#probeSequence) this.#probeFailed(now)
+    if (this.#datagramSize(sequence) <= this.#mtu.size || !this.peerIsCapable) return this.#datagram(sequence)
     this.#cutSequence = sequence
     this.#cutAt = 0
-    return this.#nextPiece() ?? data
+    return this.#nextPiece() ?? this.#datagram(sequence)
   }
 
   /** Made for a wider path than this one: the packet leaves in pieces (a libutp peer gets it whole, in IP's fragments). */
@@ -397,15 +433,13 @@ export class Sender {
     const sequence = this.#cutSequence
     this.#cutSequence = -1
     if (!ring.holds(sequence) || ring.state(sequence) === SACKED) return undefined
-    const whole = ring.data(sequence)
     const total = ring.size(sequence)
     const from = this.#cutAt
     const size = Math.min(total - from, this.#mtu.size - HEADER_SIZE - FRAGMENT_SIZE)
-    const data = this.#slab.cut(HEADER_SIZE + FRAGMENT_SIZE + size)
+    const data = this.#scratch.cut(HEADER_SIZE + FRAGMENT_SIZE + size)
     writeHeader(data, ST_DATA, EXTENSION_FRAGMENT, this.#connectionId, sequence)
     writeFragment(data, from, total)
-    const start = whole.length - total + from
-    data.set(whole.subarray(start, start + size), HEADER_SIZE + FRAGMENT_SIZE)
+    this.#buffer.read((ring.place(sequence) + from) | 0, size, data, HEADER_SIZE + FRAGMENT_SIZE)
     this.#cutAt = from + size
     if (this.#cutAt < total) this.#cutSequence = sequence
     return data
@@ -478,16 +512,9 @@ export class Sender {
 
   /** The probe's payload goes out again without the padding that made it a probe. */
   #probeFailed(now: Micros): void {
-    const sequence = this.#probeSequence
     this.#probeSequence = -1
     this.#mtu.probeLost()
     this.#scheduleRaise(now)
-    const padded = this.ring.data(sequence)
-    const size = this.ring.size(sequence)
-    const data = this.#slab.cut(HEADER_SIZE + size)
-    writeHeader(data, ST_DATA, 0, this.#connectionId, sequence)
-    data.set(padded.subarray(padded.length - size), HEADER_SIZE)
-    this.ring.replaceData(sequence, data)
   }
 
   #scheduleRaise(now: Micros): void {

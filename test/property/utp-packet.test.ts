@@ -20,7 +20,7 @@ import { DelayHistory } from '../../src/utp/congestion/delay-history.ts'
 import { ReceiveBudget } from '../../src/utp/receive-window.ts'
 import { Receiver } from '../../src/utp/receiver.ts'
 import { sequenceDistance } from '../../src/utp/sequence.ts'
-import { Slab } from '../../src/utp/slab.ts'
+import { Scratch } from '../../src/utp/scratch.ts'
 
 const uint16 = fc.integer({ min: 0, max: 0xffff })
 const uint32 = fc.integer({ min: 0, max: 0xffffffff })
@@ -196,16 +196,16 @@ test('to our own kind it tells also what lies beyond a mask: the furthest packet
 /** The distances from the ack that the acknowledgement tells of, the last packet having come since the one before. */
 function told(ack: number, distances: readonly number[], far: boolean): number[] {
   const receiver = new Receiver(ack, 1_000_000, new ReceiveBudget(1e9, Infinity))
-  const slab = new Slab()
+  const scratch = new Scratch()
   const packet = new Packet()
   distances.forEach((distance, i) => {
-    if (i === distances.length - 1) receiver.ackPacket(slab, 1, 1, true)
+    if (i === distances.length - 1) receiver.ackPacket(scratch, 1, 1, true)
     const bytes = new Uint8Array(HEADER_SIZE + 2)
     writeHeader(bytes, ST_DATA, 0, 1, (ack + distance) & 0xffff)
     assert.ok(parsePacket(bytes, packet))
     receiver.handle(packet, bytes)
   })
-  const bytes = receiver.ackPacket(slab, 1, 1, far)
+  const bytes = receiver.ackPacket(scratch, 1, 1, far)
   assert.ok(parsePacket(bytes, packet))
   assert.ok(packet.sackLength % 4 === 0 && packet.sackLength <= 252)
   const found = bitsOf(bytes, 2, packet.sackAt, packet.sackLength)

@@ -96,7 +96,10 @@ class Forwarder implements Machine {
   send(transmit: Transmit): boolean {
     if (this.#waiting.length >= MAX_WAITING) return false
     const { data, ttl, path } = transmit
-    return this.#waiting.push({ path: { remote: path.remote }, data, ...(ttl !== undefined && { ttl }) }) > 0
+    const copy = Uint8Array.from(data)
+    return (
+      this.#waiting.push({ path: { remote: path.remote }, data: copy, ...(ttl !== undefined && { ttl }) }) > 0
+    )
   }
 
   handleDatagram(_now: Micros, { remote }: Path, bytes: Uint8Array): boolean {

@@ -296,6 +296,28 @@ test('an aborted bind throws the reason and frees the port', async (t) => {
   await bound(t, '127.0.0.1', port)
 })
 
+test('a machine may build each datagram in the memory of the one before', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const path = a.path(b.address)
+  const memory = Buffer.alloc(5)
+  let built = 0
+  const builder = new TestMachine()
+  builder.pollTransmit = () => {
+    if (built === 300) return undefined
+    memory.write(String(10_000 + built++))
+    return { path, data: memory }
+  }
+  const machine = new TestMachine()
+  const done = receives(b, machine, 300)
+  a.attach(builder, () => undefined)
+  await done
+  assert.deepEqual(
+    machine.received.map(({ text }) => text),
+    Array.from({ length: 300 }, (_, i) => String(10_000 + i)),
+  )
+})
+
 test('the receive buffer granted can be read', async (t) => {
   const a = await UdpEndpoint.bind({ host: '127.0.0.1', port: 0, recvBufferSize: 65_536 })
   t.after(() => a.close())

@@ -54,3 +54,23 @@ test('nothing is taken from the machines while the kernel takes nothing', async 
   await done
   assert.equal(sender.outgoing.length, 0)
 })
+
+for (const queued of [0, 1]) {
+  const what = queued === 0 ? 'holds none' : 'holds one'
+  test(`memory of datagrams is used again when libuv ${what}: ${queued === 0}`, async (t) => {
+    const a = await bound(t)
+    const b = await bound(t)
+    t.mock.method(Socket.prototype, 'getSendQueueCount', () => queued)
+    const send = t.mock.method(Socket.prototype, 'send', () => undefined)
+    const path = a.path(b.address)
+    // A few at a time: with a queue the driver takes no more.
+    for (let i = 0; i < 10; i++) a.send({ path, data: Buffer.alloc(60_000) })
+    for (let i = 0; i < 10; i++) a.forward({ path, data: Buffer.alloc(60_000) })
+    const memories = new Set(
+      send.mock.calls.map(({ arguments: [data] }) => (data as unknown as Buffer).buffer),
+    )
+    const places = send.mock.calls.map(({ arguments: [data] }) => data as unknown as Buffer)
+    assert.ok(places.length >= 8, 'so many were sent')
+    assert.equal(memories.size === 1, queued === 0)
+  })
+}

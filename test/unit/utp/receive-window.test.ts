@@ -51,7 +51,7 @@ test('on a long path more may be in flight than waits in the socket', () => {
 })
 
 test('who only receives takes the round trip from the timestamps, whatever the clocks say', () => {
-  const rtt = new RttEstimator()
+  const rtt: RttEstimator = new RttEstimator()
   assert.equal(rtt.estimate, 0)
   rtt.oneWayDelays(0, 40_000)
   assert.equal(rtt.estimate, 0, 'the peer has measured nothing yet')
