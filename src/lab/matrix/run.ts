@@ -113,9 +113,9 @@ export class Players {
 
   /** @returns false when one of them cannot: then none of them is to be used again. */
   async #rest(): Promise<boolean> {
-    const { a, b } = this.#programs
     const answers = await Promise.all(
-      [a, b].map((program) => {
+      (['a', 'b'] as const).map(async (role) => {
+        const program = this.#programs[role]
         program?.tell({ do: 'rest' })
         return program?.until(({ event }) => event === 'resting' || event === 'failed', this.#options)
       }),

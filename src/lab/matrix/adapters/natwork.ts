@@ -68,11 +68,11 @@ async function b(onStop: (stop: Stop) => void): Promise<void> {
 async function a(onStop: (stop: Stop) => void): Promise<void> {
   const record = JSON.parse(task.peerInfo.record) as NodeInfo
   const peer = record.id
-  // It knows the node's record, as after any earlier contact, or by a list that somebody keeps.
   const directory = memoryDirectory()
-  await directory.put(record)
   const network = await startPeer({}, directory)
   onStop(() => network.stop())
+  // It knows the node's record, as by a list that somebody keeps; not sooner, since it would greet the node when it starts.
+  await directory.put(record)
   const clock = startClock()
   let direct = (): void => undefined
   const isDirect = new Promise<void>((resolve) => (direct = resolve))
@@ -111,9 +111,8 @@ async function startPeer(options: NetworkOptions, directory = memoryDirectory())
   const own = Object.values(networkInterfaces())
     .flatMap((list) => list ?? [])
     .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
-  // Behind NAT64 too: such a node finds its way to helpers of IPv4.
-  const nat64 = (await discoverNat64()).length > 0
-  const has4 = nat64 || own.some(({ family }) => family === 'IPv4')
+  // Behind NAT64 too: such a node finds its way to helpers of IPv4. Asked only there, since a lab's name server is silent.
+  const has4 = own.some(({ family }) => family === 'IPv4') || (await discoverNat64()).length > 0
   const has6 = own.some(({ family }) => family === 'IPv6')
   const [first = '', second = '', first6 = ''] = task.helperInfo.helpers
   const network: NetworkOptions = {
