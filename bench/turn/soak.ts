@@ -1,7 +1,7 @@
 // `npm run soak:turn [-- MINUTES [PACKETS_PER_SECOND]]`: our relay under steady load, both ways, while clients come and
 // go: over UDP and TCP, by channels and by Send, one in four without a goodbye. Memory is looked at 20 times; ends with 1
 // when the second half grows by more than a tenth, or when the relay has lost more than 1 %. Default: 60 minutes, 5,000
-// packets a second to the peer, and as many back.
+// packets a second to the peer, and as many back. The short form is test/e2e/relay-soak.test.ts.
 import { spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -22,6 +22,12 @@ const PAYLOAD = Buffer.alloc(1_000, 7)
 const file = join(import.meta.dirname, 'server.ts')
 const child = spawn(process.execPath, [...process.execArgv, file, 'natwork', String(server.port)], {
   stdio: ['ignore', 'ignore', 'inherit'],
+})
+let over = false
+child.once('exit', (code, signal) => {
+  if (over) return
+  console.error(`the relay has ended: ${signal ?? code ?? ''}`)
+  process.exit(1)
 })
 const echo = createSocket({
   type: 'udp4',
@@ -63,6 +69,7 @@ for (let look = 1; look <= looks; look++) {
     `${(elapsed() / 60).toFixed(1)} min: ${memory.at(-1)?.toFixed(1) ?? ''} MiB, ${clients} clients, ${sent} packets, ${lost}`,
   )
 }
+over = true
 child.kill('SIGKILL')
 echo.close()
 const middle = memory[looks / 2 - 1] ?? NaN

@@ -7,7 +7,7 @@ import { attacks } from '../../src/cli/relay/attacks.ts'
 import { readIpv4, readIpv6 } from '../../src/core/ip.ts'
 import { parseBlock, specialPurposeRanges } from '../../src/core/special-purpose.ts'
 import { SimRng } from '../../src/sim/rng.ts'
-import { Attribute, Method, StaticUsers } from '../../src/stun/index.ts'
+import { Attribute, LongTermAuth, Method, StaticUsers, StunView } from '../../src/stun/index.ts'
 import { RelayPorts } from '../../src/turn/driver/server/ports.ts'
 import {
   PeerPolicy,
@@ -16,6 +16,7 @@ import {
   TransportProtocol,
   TurnService,
   writeChannelData,
+  type ClientLink,
 } from '../../src/turn/index.ts'
 import {
   answerOf,
@@ -198,6 +199,43 @@ describe('credentials', () => {
       return bytes
     }
     assert.deepEqual(ask('alice'), ask('alicf'))
+  })
+
+  test('guessing passwords: from a stream, and from an allocation of one’s own, no faster than over UDP', () => {
+    const bench = new Bench({ rateLimit: { perSecond: 1, burst: 10 } })
+    const guesses = (client: BenchClient): number => {
+      let answered = 0
+      for (let n = 0; n < 100; n++) {
+        const [bytes] = client.compose(Method.Refresh, () => undefined)
+        if (client.ask(bytes) !== undefined) answered++
+      }
+      return answered
+    }
+    const thief = bench.client(1, '192.0.2.1')
+    thief.allocate()
+    thief.auth = new LongTermAuth('bob', 'a guess')
+    assert.equal(guesses(thief), 8, 'two of ten were for the allocation')
+
+    let answered = 0
+    const link: ClientLink = {
+      remote: { address: '198.51.100.1', port: 1 },
+      kind: 'stream',
+      channels: 'rfc8656',
+      allocation: undefined,
+      opening: false,
+      send: () => answered++,
+      released: () => undefined,
+    }
+    const stranger = bench.client(1, '198.51.100.1', 'bob', 'a guess')
+    for (let n = 0; n < 100; n++) {
+      const view = new StunView()
+      assert.ok(view.open(stranger.compose(Method.Allocate, () => undefined)[0]))
+      bench.relay.handleMessage(bench.now, link, view)
+    }
+    assert.equal(answered, 10)
+    bench.pass(3)
+    thief.auth = new LongTermAuth('alice', users['alice']!)
+    assert.equal(thief.refresh(600).code, 0, 'who owns it is served')
   })
 
   test('a nonce of another address, of a port more, or of yesterday', () => {

@@ -40,7 +40,7 @@ export interface RelaySettings {
   readonly mobility?: boolean
   /** Said in SOFTWARE to who has credentials; default: nothing. */
   readonly software?: string
-  /** Requests from UDP addresses without an allocation; default 200 per second and source network, 1,000 at once. */
+  /** Requests of strangers: from 5-tuples without an allocation. Default: 200 per second and source network, 1,000 at once. */
   readonly rateLimit?: RateLimit | false
 }
 
@@ -170,15 +170,12 @@ export class Relay {
     const handler = messageClass === MessageClass.Request ? this.#handlerOf(method) : undefined
     if (handler === undefined) return false
     this.counters.requests++
-    if (
-      link.kind === 'udp' &&
-      link.allocation === undefined &&
-      this.#limiter?.take(now, link.remote.address) === false
-    ) {
-      this.counters.limited++
-      return true
-    }
+    const { allocation } = link
+    if (allocation === undefined && !this.#withinRate(now, link)) return true
     const user = this.#authenticate(now, link, view)
+    // From the 5-tuple of an allocation others' passwords are guessed no faster.
+    const isOwner = user.ok && user.username === allocation?.username
+    if (allocation !== undefined && !isOwner && !this.#withinRate(now, link)) return true
     if (!user.ok) {
       this.#reject(link, view, user.code, { challenge: user.challenge })
       return true
@@ -354,6 +351,12 @@ export class Relay {
     [Method.Connect, (ask: Ask) => this.#tcp.handleConnect(ask)],
     [Method.ConnectionBind, (ask: Ask) => this.#tcp.handleConnectionBind(ask)],
   ])
+
+  #withinRate(now: Micros, link: ClientLink): boolean {
+    if (this.#limiter?.take(now, link.remote.address) !== false) return true
+    this.counters.limited++
+    return false
+  }
 
   #handlerOf(method: number): ((ask: Ask) => void) | undefined {
     return this.#handlers.get(method)

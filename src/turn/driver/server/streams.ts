@@ -168,9 +168,9 @@ export class Streams {
     }
     socket.on('data', onData)
     socket.once('close', () => {
-      clearTimeout(idle)
       host.relay.linkClosed(systemClock.now(), link)
       host.drain()
+      clearTimeout(idle)
     })
     expectAllocation()
   }
