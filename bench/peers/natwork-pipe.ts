@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo } from 'node:net'
+import { release } from '../../src/core/release.ts'
 import { createContext, memoryDirectory } from '../../src/directory/index.ts'
 import { Network } from '../../src/network/index.ts'
 import type { NodeId } from '../../src/network/node-id.ts'
@@ -10,7 +11,11 @@ export const peer: Peer = {
   name: 'natwork, encrypted pipe',
 
   async listen(host, onStream) {
-    const server = createServer({ noDelay: true }, onStream)
+    const server = createServer({ noDelay: true }, (socket) => {
+      onStream(socket)
+      // A real service is another program: its collector's work is not the pipe's.
+      socket.on('data', release)
+    })
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     const network = node(host)

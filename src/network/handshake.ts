@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import { connect, createSecureContext, TLSSocket, type SecureContext } from 'node:tls'
 import { NatworkError, PeerError } from '../core/errors.ts'
 import { Scope } from './deadline.ts'
+import { UtpStream } from '../utp/driver/index.ts'
 import type { Identity } from './identity.ts'
 import { nodeIdOf, type NodeId } from './node-id.ts'
 import { AuthenticEnd, SecureStream } from './secure-stream.ts'
@@ -28,6 +29,8 @@ export async function handshake(
   identity: Identity,
   options: HandshakeOptions,
 ): Promise<SecureStream> {
+  // TLSSocket copies what comes, and what it writes is a copy of its own.
+  if (raw instanceof UtpStream) raw.passBuffers()
   const end = new AuthenticEnd(raw)
   const tls = role === 'client' ? startClient(raw, identity) : startServer(raw, identity)
   end.watch(tls)

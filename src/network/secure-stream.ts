@@ -30,7 +30,7 @@ export class SecureStream extends Duplex {
 
   /** @internal Made by handshake.ts once the peer's identity is known. */
   constructor(raw: Duplex, tls: TLSSocket, end: AuthenticEnd, peer: NodeId) {
-    super({ allowHalfOpen: true, readableHighWaterMark: 65_536, writableHighWaterMark: 65_536 })
+    super({ allowHalfOpen: true, readableHighWaterMark: HIGH_WATER, writableHighWaterMark: HIGH_WATER })
     this.peer = peer
     this.raw = raw
     this.#tls = tls
@@ -41,7 +41,6 @@ export class SecureStream extends Duplex {
       this.#pushEndWhenDrained()
     })
     tls.pause()
-    tls.on('drain', () => this.#written())
     tls.on('error', (error: Error) => this.destroy(translate(error)))
     raw.on('error', (error: Error) => this.destroy(translate(error)))
     raw.on('close', () => this.#rawClosed())
@@ -79,10 +78,12 @@ export class SecureStream extends Duplex {
     this.#tls.resume()
   }
 
+  // Done when TLS has encrypted all of it and the transport has taken that, not when TLS has room: who wrote `chunk` may
+  // use its memory again then. One write at a time is what TLSSocket does anyway; the rest gathers here and goes together.
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
     this.#writing = done
     this.#writingBytes = chunk.length
-    if (this.#tls.write(chunk)) this.#written()
+    this.#tls.write(chunk, this.#onWritten)
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
@@ -90,13 +91,13 @@ export class SecureStream extends Duplex {
     this.#writingBytes = 0
     // Corked: many small writes share TLS records instead of one of 22 bytes more each.
     this.#tls.cork()
-    let room = true
-    for (const { chunk } of chunks) {
+    const last = chunks.length - 1
+    for (const [i, { chunk }] of chunks.entries()) {
       this.#writingBytes += chunk.length
-      room = this.#tls.write(chunk)
+      if (i < last) this.#tls.write(chunk)
+      else this.#tls.write(chunk, this.#onWritten)
     }
     this.#tls.uncork()
-    if (room || !this.#tls.writableNeedDrain) this.#written()
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -116,10 +117,11 @@ export class SecureStream extends Duplex {
     done(error)
   }
 
-  #written(): void {
+  readonly #onWritten = (error?: Error | null): void => {
     const done = this.#writing
     this.#writing = undefined
-    if (done === undefined) return
+    if (error) done?.(translate(error))
+    if (error || done === undefined) return
     this.#sent += this.#writingBytes
     done()
   }
@@ -152,6 +154,9 @@ export class SecureStream extends Duplex {
     if (!complete) this.destroy(new PeerError('ERR_NATWORK_RESET', 'the connection closed before both ends'))
   }
 }
+
+/** Bytes that wait in each direction before the other side is held back: what a loop turn moves at full speed. */
+const HIGH_WATER = 262_144
 
 /**
  * Watches for TLS's close_notify, which Node does not tell from a bare end of the transport. Must be made before the

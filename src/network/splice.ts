@@ -1,6 +1,7 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PeerError } from '../core/errors.ts'
+import { release } from '../core/release.ts'
 import { resetSocket } from './reset.ts'
 
 /**
@@ -36,8 +37,10 @@ export function splice(local: Duplex, remote: Duplex): Promise<Error | undefined
       if (!complete(remote)) breakOff(local, broken)
       onClose()
     })
-    carry(local, remote)
-    carry(remote, local)
+    // Nobody but us has seen these buffers: the socket's are Node's own, made for each read, and so are TLS's.
+    const written = local instanceof Socket ? release : ignore
+    carry(local, remote, written)
+    carry(remote, local, written)
   })
 }
 
@@ -46,9 +49,19 @@ function breakOff(local: Duplex, error: Error | undefined): void {
   else local.destroy(error)
 }
 
-function carry(from: Duplex, to: Duplex): void {
+function carry(from: Duplex, to: Duplex, written: (chunk: Buffer) => void): void {
+  const uncork = (): void => to.uncork()
   from.on('data', (chunk: Buffer) => {
-    if (!to.write(chunk)) from.pause()
+    // What comes in one go leaves in one system call; a lone message does not wait.
+    if (chunk.length >= BULK && to.writableCorked === 0) {
+      to.cork()
+      process.nextTick(uncork)
+    }
+    const room = to.write(chunk, (error) => {
+      if (!error) written(chunk)
+    })
+    // A TCP socket says so after 16 KiB, which is one TLS record: holding back costs more than that.
+    if (!room && to.writableLength >= HIGH_WATER) from.pause()
   })
   to.on('drain', () => from.resume())
   from.on('end', () => to.end())
@@ -58,3 +71,12 @@ function carry(from: Duplex, to: Duplex): void {
 function complete(stream: Duplex): boolean {
   return stream.readableEnded && stream.writableFinished
 }
+
+function ignore(): void {
+  // Somebody else's buffers.
+}
+
+/** A chunk that seldom comes alone: half a TLS record. */
+const BULK = 8_192
+/** Bytes that may wait for a writer before the reader is stopped. */
+const HIGH_WATER = 262_144

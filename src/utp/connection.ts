@@ -274,6 +274,14 @@ export class UtpConnection implements Waiting {
     return bytes
   }
 
+  /**
+   * The reader is done with everything that {@link read} gave it, of which `last` was the last: the memory is used again.
+   * Who keeps its bytes does not call this.
+   */
+  recycle(last: Uint8Array): void {
+    this.#receiver.recycle(last)
+  }
+
   /** No more will be written: the peer gets an end after all that was. Its own direction stays open. */
   end(_now: Micros): void {
     if (!this.#canWrite || this.#sender.ending) return

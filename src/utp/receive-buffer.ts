@@ -1,9 +1,14 @@
 const LARGEST_CHUNK = 65_536
 const SMALLEST_CHUNK = 2_048
 
+/** Large chunks that were given back, for whichever connection is busy next. */
+const spare: Uint8Array[] = []
+/** 2 MiB of them: about what one turn of the event loop brings. */
+const MOST_SPARE = 32
+
 /**
- * In-order bytes that wait for the application, gathered into large chunks: what `read` hands out belongs to the reader.
- * Bounded by the connection's receive buffer.
+ * In-order bytes that wait for the application, gathered into large chunks: what `shift` hands out belongs to the reader,
+ * who may give it back. Bounded by the connection's receive buffer.
  */
 export class ReceiveBuffer {
   /** Bytes waiting. */
@@ -23,7 +28,9 @@ export class ReceiveBuffer {
     let at = from
     while (at < bytes.length) {
       if (this.#chunk === undefined) {
-        this.#chunk = Buffer.allocUnsafeSlow(this.#chunkSize)
+        this.#chunk =
+          (this.#chunkSize === LARGEST_CHUNK ? spare.pop() : undefined) ??
+          Buffer.allocUnsafeSlow(this.#chunkSize)
         this.#from = this.#to = 0
       }
       const size = Math.min(bytes.length - at, this.#chunk.length - this.#to)
@@ -56,6 +63,16 @@ export class ReceiveBuffer {
       if (this.#chunk.length > SMALLEST_CHUNK) this.#chunk = undefined
     }
     return part
+  }
+
+  /** The reader looks at nothing any more that `shift` gave it, of which `last` was the last. */
+  recycle(last: Uint8Array): void {
+    const { buffer } = last
+    if (this.#chunk?.buffer === buffer) {
+      if (this.#from === this.#to) this.#from = this.#to = 0
+    } else if (this.#full[0]?.buffer !== buffer) {
+      if (buffer.byteLength === LARGEST_CHUNK && spare.length < MOST_SPARE) spare.push(Buffer.from(buffer))
+    }
   }
 
   clear(): void {

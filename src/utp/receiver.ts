@@ -138,6 +138,11 @@ export class Receiver {
     return bytes
   }
 
+  /** See {@link ReceiveBuffer.recycle}. */
+  recycle(last: Uint8Array): void {
+    this.#buffer.recycle(last)
+  }
+
   /** Reading made so much room that the peer should hear of it (RFC 9293 §3.8.6.2.2: no silly windows). */
   get windowUpdateDue(): boolean {
     const { size } = this.#window

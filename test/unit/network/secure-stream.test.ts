@@ -107,6 +107,47 @@ test('a slow reader stops the writer', async () => {
   await closed(a, b)
 })
 
+test('a write is done when the transport has taken it: its memory may be used again', async () => {
+  const { a, b } = await securePair()
+  const hash = createHash('sha256')
+  const chunks = Array.from({ length: 40 }, (_, i) => randomBytes(1_000 + i * 3_001))
+  const received = readAll(b)
+  for (const chunk of chunks) {
+    hash.update(chunk)
+    a.write(chunk, () => chunk.fill(0))
+  }
+  a.end()
+  assert.equal(
+    createHash('sha256')
+      .update(await received)
+      .digest('hex'),
+    hash.digest('hex'),
+  )
+  b.end()
+  a.resume()
+  await closed(a, b)
+})
+
+test('a write that the transport does not take is not done', async () => {
+  const { a, b, rawA } = await securePair()
+  b.pause()
+  let done = 0
+  let taken = 0
+  for (let quiet = 0; quiet < 50;) {
+    const before = rawA.written
+    if (taken < 2_000_000) a.write(randomBytes(10_000), (error) => error ?? (done += 10_000))
+    taken += 10_000
+    await new Promise((resolve) => setImmediate(resolve))
+    quiet = rawA.written === before ? quiet + 1 : 0
+  }
+  assert.ok(done <= rawA.written, `${done} bytes done, ${rawA.written} taken`)
+  a.end()
+  assert.ok((await readAll(b)).length >= done)
+  b.end()
+  a.resume()
+  await closed(a, b)
+})
+
 test('what a slow reader has not read yet survives the close of the stream below', async () => {
   const { a, b, rawB } = await securePair()
   b.end()

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { test } from 'node:test'
@@ -122,3 +123,33 @@ test('a process that serves, connects and stops exits by itself', patience, asyn
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', fixture])
   assert.equal(stdout, 'echoed, stopped\n')
 })
+
+test(
+  'a stream that passes its buffers frees what it took, lends what it gives, and delivers the same bytes',
+  patience,
+  async (t) => {
+    const { near, far } = await connectedPair(t)
+    near.passBuffers()
+    far.passBuffers()
+    const chunks = Array.from({ length: 200 }, (_, i) => Buffer.concat([bytes(40_000 + i), Buffer.of(i)]))
+    const expected = createHash('sha256')
+    for (const chunk of chunks) expected.update(chunk)
+    const got = createHash('sha256')
+    const memories = new Set<ArrayBufferLike>()
+    let seen = 0
+    far.on('data', (chunk: Buffer) => {
+      got.update(chunk)
+      memories.add(chunk.buffer)
+      // Now and then the reader pauses: what waits in the stream meanwhile must stay whole.
+      if (++seen % 16 > 0) return
+      far.pause()
+      setImmediate(() => far.resume())
+    })
+    for (const chunk of chunks) near.write(chunk)
+    near.end()
+    await once(far, 'end')
+    assert.equal(got.digest('hex'), expected.digest('hex'))
+    assert.ok(chunks.every((chunk) => chunk.length === 0))
+    assert.ok(memories.size < seen, `${memories.size} buffers for ${seen} chunks`)
+  },
+)
