@@ -274,12 +274,9 @@ export class UtpConnection implements Waiting {
     return bytes
   }
 
-  /**
-   * The reader is done with everything that {@link read} gave it, of which `last` was the last: the memory is used again.
-   * Who keeps its bytes does not call this.
-   */
-  recycle(last: Uint8Array): void {
-    this.#receiver.recycle(last)
+  /** For a reader that keeps nothing: `bytes` from {@link read}, and all before, may be overwritten with what comes next. */
+  recycle(bytes: Uint8Array): void {
+    this.#receiver.recycle(bytes)
   }
 
   /** No more will be written: the peer gets an end after all that was. Its own direction stays open. */

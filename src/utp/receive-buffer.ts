@@ -65,13 +65,14 @@ export class ReceiveBuffer {
     return part
   }
 
-  /** The reader looks at nothing any more that `shift` gave it, of which `last` was the last. */
-  recycle(last: Uint8Array): void {
-    const { buffer } = last
+  /** The reader is done with `view`, which it got from `shift`, and with everything that it got before. */
+  recycle(view: Uint8Array): void {
+    const { buffer, byteOffset, byteLength } = view
     if (this.#chunk?.buffer === buffer) {
       if (this.#from === this.#to) this.#from = this.#to = 0
-    } else if (this.#full[0]?.buffer !== buffer) {
-      if (buffer.byteLength === LARGEST_CHUNK && spare.length < MOST_SPARE) spare.push(Buffer.from(buffer))
+    } else if (buffer.byteLength === LARGEST_CHUNK && byteOffset + byteLength === LARGEST_CHUNK) {
+      // The end of a chunk is handed out once.
+      if (spare.length < MOST_SPARE) spare.push(Buffer.from(buffer))
     }
   }
 

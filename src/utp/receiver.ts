@@ -139,8 +139,8 @@ export class Receiver {
   }
 
   /** See {@link ReceiveBuffer.recycle}. */
-  recycle(last: Uint8Array): void {
-    this.#buffer.recycle(last)
+  recycle(bytes: Uint8Array): void {
+    this.#buffer.recycle(bytes)
   }
 
   /** Reading made so much room that the peer should hear of it (RFC 9293 §3.8.6.2.2: no silly windows). */

@@ -45,6 +45,8 @@ export class UtpStream extends Duplex {
   #wantsData = false
   #peerEnded = false
   #passing = false
+  /** Chunks to recycle once they were seen. Bounded by `readableHighWaterMark` and one chunk more. */
+  readonly #lent: Uint8Array[] = []
   /** What the send buffer had no room for yet, and whom to tell when it is all in. */
   #unsent: Uint8Array[] = []
   /** Bytes of the first of them that are in already. */
@@ -223,14 +225,17 @@ export class UtpStream extends Duplex {
 
   #receive(): void {
     let took = false
+    this.#takeBack()
     while (this.#wantsData) {
       const bytes = this.#connection.read(this.#host.now())
       if (bytes === undefined) break
       took = true
       this.bytesRead += bytes.byteLength
       this.#wantsData = this.push(bytes)
-      // Nothing waits in the stream: the listeners have seen all of it.
-      if (this.#passing && this.readableLength === 0) this.#connection.recycle(bytes)
+      if (this.#passing) {
+        this.#lent.push(bytes)
+        this.#takeBack()
+      }
     }
     // Reading opened the window: the peer may have to be told.
     if (took) this.#host.wake()
@@ -238,6 +243,13 @@ export class UtpStream extends Duplex {
       this.#wantsData = false
       this.push(null)
     }
+  }
+
+  #takeBack(): void {
+    // Nothing waits in the stream: the listeners have seen all of it.
+    if (this.readableLength > 0) return
+    for (const bytes of this.#lent) this.#connection.recycle(bytes)
+    this.#lent.length = 0
   }
 
   #reset(): void {
