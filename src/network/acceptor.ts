@@ -18,6 +18,7 @@ import { translate, type SecureStream } from './secure-stream.ts'
 import { targetOf, type Service } from './services.ts'
 import type { Session } from './session.ts'
 import { splice } from './splice.ts'
+import { TcpStream } from './tls/tcp-stream.ts'
 
 /** What an acceptor hands over to. */
 export interface AcceptorParts {
@@ -48,10 +49,10 @@ export class Acceptor {
   }
 
   /** Takes over an incoming connection. Never throws: whatever goes wrong ends that connection only. */
-  accept(raw: UtpStream): void {
+  accept(raw: UtpStream | TcpStream): void {
     const remote: SocketAddress = { address: raw.remoteAddress, port: raw.remotePort }
     // A path may change while its connection is not yet known by name.
-    this.#links.ownerOf(raw.connection.path)?.add(raw)
+    if (!(raw instanceof TcpStream)) this.#links.ownerOf(raw.connection.path)?.add(raw)
     const release = this.#handshakes.take(remote.address)
     if (release === undefined) {
       raw.on('error', () => undefined)
@@ -70,7 +71,7 @@ export class Acceptor {
   }
 
   async #hear(
-    raw: UtpStream,
+    raw: UtpStream | TcpStream,
     remote: SocketAddress,
   ): Promise<{ stream: SecureStream; request: Request } | undefined> {
     const { identity, timeouts, signal } = this.#session
@@ -85,7 +86,7 @@ export class Acceptor {
       })
       // Whoever waits on the stream hears of its errors there; between two waits nobody does.
       stream.on('error', () => undefined)
-      this.#links.adopt(raw, stream.peer)
+      if (!(raw instanceof TcpStream)) this.#links.adopt(raw, stream.peer)
       const request = await scope.run(readMessage(stream, requestSchema))
       if (request !== undefined) return { stream, request }
       stream.end()

@@ -8,6 +8,8 @@ import type { Session } from './session.ts'
 import type { Exchange } from './signalling/exchange.ts'
 
 export interface ControlDeskOptions {
+  /** This node's own: says where else it can be reached. */
+  readonly record: () => NodeInfo
   /** A sealed signal for this node. */
   readonly onSignal: (body: string, channel: ControlChannel) => void
   /** Set when this node helps others. */
@@ -48,7 +50,7 @@ export class ControlDesk {
       case 'attach':
         if (exchange === undefined) throw denied(peer)
         exchange.attach(channel, ownRecord(peer, question.info))
-        return {}
+        return { info: this.#options.record() }
       case 'signal':
         if (exchange === undefined) throw denied(peer)
         await exchange.forward(channel, question.to, question.body, question.for)

@@ -3,14 +3,15 @@ import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
 import { ControlChannel, type ControlHandler } from './control.ts'
 import { unlessAborted } from './deadline.ts'
-import type { HelperReference } from './helper-reference.ts'
 import type { NodeId } from './node-id.ts'
-import type { NodeInfo } from './node-info.ts'
+import { verifyNodeInfo, type NodeInfo } from './node-info.ts'
 import { SecureStream } from './secure-stream.ts'
 import type { Session } from './session.ts'
+import type { Places, TlsPlace } from './tls/place.ts'
+import { TcpStream } from './tls/tcp-stream.ts'
 
 export interface ControlPoolOptions {
-  readonly dial: (id: NodeId, addresses: readonly SocketAddress[], signal: AbortSignal) => Promise<Duplex>
+  readonly dial: (id: NodeId, places: Places, signal: AbortSignal) => Promise<Duplex>
   /** What other nodes ask on streams that this one opened. */
   readonly handler: ControlHandler
   /** This node's record, for helpers. */
@@ -33,55 +34,76 @@ export class ControlPool {
   }
 
   /**
-   * An open control stream to that node, there already or dialled: to `addresses`, and to those the directory knows.
+   * An open control stream to that node, there already or dialled: to these places, and to those the directory knows.
    * Release it when you are done with it.
    *
    * @throws {NatworkError} why there is none; the signal's reason.
    */
   async open(
     id: NodeId,
-    addresses: readonly SocketAddress[] = [],
+    places: Places = nowhere,
     signal: AbortSignal = this.#session.signal,
   ): Promise<Lease> {
     if (this.#stopped) throw new UsageError('ERR_NATWORK_STOPPED', 'the network was stopped')
     let entry = this.#entries.get(id)
     if (entry === undefined) {
-      entry = this.#dial(id, addresses)
+      entry = this.#dial(id, places)
       this.#entries.set(id, entry)
     }
-    const held = entry
+    return await this.#hold(id, entry, signal)
+  }
+
+  /** As {@link open}, and hanging on it: signals for this node come by the stream. */
+  async attach(id: NodeId, places: Places, signal?: AbortSignal): Promise<HelperLease> {
+    return await this.#attach(id, await this.open(id, places, signal))
+  }
+
+  /**
+   * Hangs on a helper by another stream, which takes the place of the one there is. That one ends when those who hold it
+   * have let it go; when the other one cannot be had, nothing changes.
+   */
+  async replace(id: NodeId, places: Places, signal: AbortSignal): Promise<HelperLease> {
+    const entry = this.#dial(id, places)
+    const lease = await this.#hold(id, entry, signal)
+    if (this.#stopped) {
+      lease.release()
+      throw new UsageError('ERR_NATWORK_STOPPED', 'the network was stopped')
+    }
+    const before = this.#entries.get(id)
+    this.#entries.set(id, entry)
+    if (before?.holders === 0) before.opened?.close()
+    return await this.#attach(id, lease)
+  }
+
+  /** The stream to that node, if one is open now, and the way it goes. */
+  get(id: NodeId): Pick<Lease, 'channel' | 'tls'> | undefined {
+    const { opened, tls } = this.#entries.get(id) ?? {}
+    return opened?.alive === true ? { channel: opened, tls } : undefined
+  }
+
+  async #hold(id: NodeId, held: Entry, signal: AbortSignal): Promise<Lease> {
     held.holders++
     clearTimeout(held.spareTimer)
     const release = once(() => this.#release(id, held))
     try {
       const channel = await unlessAborted(held.channel, signal)
-      return { channel, address: held.address, release }
+      return { channel, address: held.address, tls: held.tls, release }
     } catch (error) {
       release()
       throw error
     }
   }
 
-  /** As {@link open}, by what a record says, and hanging on it: signals for this node come by the stream. */
-  async attach(helper: HelperReference, signal?: AbortSignal): Promise<Lease> {
-    const lease = await this.open(helper.id, [helper.address], signal)
+  async #attach(id: NodeId, lease: Lease): Promise<HelperLease> {
     try {
-      const entry = this.#entries.get(helper.id)
-      if (entry !== undefined) {
-        entry.attached ??= this.#tell(lease.channel)
-        await entry.attached
-      }
-      return lease
+      const entry = this.#entries.get(id)
+      if (entry?.opened !== lease.channel) return { ...lease, info: undefined }
+      entry.attached ??= this.#tell(lease.channel)
+      return { ...lease, info: await entry.attached }
     } catch (error) {
       lease.release()
       throw error
     }
-  }
-
-  /** The stream to that node, if one is open now. */
-  get(id: NodeId): ControlChannel | undefined {
-    const entry = this.#entries.get(id)
-    return entry?.opened?.alive === true ? entry.opened : undefined
   }
 
   /** The record has changed: the helpers on which this node hangs are told. */
@@ -107,13 +129,16 @@ export class ControlPool {
     await Promise.all(finished)
   }
 
-  #dial(id: NodeId, addresses: readonly SocketAddress[]): Entry {
+  #dial(id: NodeId, places: Places): Entry {
     const { context, signal, timeouts } = this.#session
     const ended = new AbortController()
     const either = AbortSignal.any([signal, ended.signal])
     const connect = async (): Promise<ControlChannel> => {
-      const stream = await context.connectToNode(id, () => this.#options.dial(id, addresses, either), either)
-      if (stream instanceof SecureStream) entry.address = stream.remote
+      const stream = await context.connectToNode(id, () => this.#options.dial(id, places, either), either)
+      if (stream instanceof SecureStream) {
+        if (stream.raw instanceof TcpStream) entry.tls = stream.raw.place
+        else entry.address = stream.remote
+      }
       const channel = new ControlChannel(stream, id, {
         handler: this.#options.handler,
         idle: timeouts.idle,
@@ -124,17 +149,27 @@ export class ControlPool {
       if (either.aborted) channel.close()
       return channel
     }
-    const entry: Entry = { holders: 0, ended, channel: connect(), address: undefined }
+    const entry: Entry = { holders: 0, ended, channel: connect(), address: undefined, tls: undefined }
     entry.channel.catch(() => this.#forget(id, entry))
     return entry
   }
 
-  async #tell(channel: ControlChannel): Promise<void> {
-    await channel.ask({ type: 'attach', info: this.#options.record() })
+  /** @returns the helper's own record, if it says it. */
+  async #tell(channel: ControlChannel): Promise<NodeInfo | undefined> {
+    const { info } = await channel.ask({ type: 'attach', info: this.#options.record() })
+    if (info === undefined) return undefined
+    const verified = verifyNodeInfo(info)
+    return verified.id === channel.peer ? verified : undefined
   }
 
   #release(id: NodeId, entry: Entry): void {
-    if (--entry.holders > 0 || this.#entries.get(id) !== entry) return
+    if (--entry.holders > 0) return
+    if (this.#entries.get(id) !== entry) {
+      // Another one has taken its place.
+      entry.ended.abort(new UsageError('ERR_NATWORK_STOPPED', 'nobody waits for it'))
+      entry.opened?.close()
+      return
+    }
     entry.spareTimer = setTimeout(() => {
       this.#forget(id, entry)
       entry.ended.abort(new UsageError('ERR_NATWORK_STOPPED', 'nobody waits for it'))
@@ -153,8 +188,17 @@ export interface Lease {
   readonly channel: ControlChannel
   /** Where the node answered; undefined when the caller's own transport carries the stream. */
   readonly address: SocketAddress | undefined
+  /** Where it answered when the stream is TLS over TCP. */
+  readonly tls: TlsPlace | undefined
   readonly release: () => void
 }
+
+export interface HelperLease extends Lease {
+  /** The helper's own record; older ones do not say it. */
+  readonly info: NodeInfo | undefined
+}
+
+const nowhere: Places = { addresses: [], tls: [] }
 
 /** Milliseconds for what was said to arrive when the node stops. */
 const lastWords = 1_000
@@ -167,7 +211,8 @@ interface Entry {
   readonly channel: Promise<ControlChannel>
   opened?: ControlChannel
   address: SocketAddress | undefined
-  attached?: Promise<void>
+  tls: TlsPlace | undefined
+  attached?: Promise<NodeInfo | undefined>
   spareTimer?: NodeJS.Timeout
 }
 

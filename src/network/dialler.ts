@@ -20,6 +20,16 @@ import type { SecureStream } from './secure-stream.ts'
 import type { Session } from './session.ts'
 import type { SignalTarget } from './signalling/signaller.ts'
 import { raceAddresses } from './race.ts'
+import {
+  dialTcp,
+  distinctTlsPlaces,
+  formatTlsPlace,
+  placesOfReference,
+  tlsPlacesOf,
+  type Places,
+  type TlsPlace,
+} from './tls/place.ts'
+import { TcpStream } from './tls/tcp-stream.ts'
 
 /** What is asked of the peer; its id is added here. */
 type Question = Request extends infer R ? (R extends Request ? Omit<R, 'to'> : never) : never
@@ -38,6 +48,8 @@ export interface DiallerParts {
   readonly links: Links
   /** The helpers on which this node hangs: they know others that do. */
   readonly helpers: () => readonly NodeId[]
+  /** Nothing that this node sends by UDP is answered: TLS comes first where there is a choice. */
+  readonly udpBlocked: () => boolean
 }
 
 /** Milliseconds for an answer along a path that worked a moment ago, before the path is doubted. */
@@ -79,9 +91,13 @@ export class Dialler {
   /**
    * A control stream as `connectToNode`'s `dial` gives it: no help of other nodes, since it is how they are asked.
    */
-  async dialControl(id: NodeId, given: readonly SocketAddress[], signal: AbortSignal): Promise<Duplex> {
-    const known = await this.#known(id, given.length > 0, signal)
-    const stream = await this.#connect(id, distinct([...given, ...(known?.addresses ?? [])]), signal)
+  async dialControl(id: NodeId, given: Places, signal: AbortSignal): Promise<Duplex> {
+    const known = await this.#known(id, given.addresses.length + given.tls.length > 0, signal)
+    const places = {
+      addresses: distinct([...given.addresses, ...(known?.addresses ?? [])]),
+      tls: given.only === 'udp' ? [] : distinctTlsPlaces([...given.tls, ...tlsPlacesOf(known)]),
+    }
+    const stream = await this.#connect(id, places, signal)
     try {
       await ask(stream, { op: 'control', to: id })
       return stream.off('error', ignore)
@@ -92,7 +108,7 @@ export class Dialler {
   }
 
   // The link that is there; else what is known; when that is nothing, or old, what the nodes that we know know.
-  async #reach(id: NodeId, given: Places, signal: AbortSignal): Promise<SecureStream> {
+  async #reach(id: NodeId, given: Whereabouts, signal: AbortSignal): Promise<SecureStream> {
     const link = this.#parts.links.get(id)
     if (link?.session !== undefined && link.path !== undefined) {
       const stream = await this.#over(link, link.path, signal).catch(ignore)
@@ -134,11 +150,12 @@ export class Dialler {
   /** By signals where there is a helper, and at the addresses. */
   async #try(
     id: NodeId,
-    { addresses, helpers }: Places,
+    { addresses, helpers }: Whereabouts,
     info: NodeInfo | undefined,
     signal: AbortSignal,
   ): Promise<SecureStream> {
-    if (helpers.length === 0) return await this.#connect(id, addresses, signal)
+    const places = { addresses, tls: tlsPlacesOf(info) }
+    if (helpers.length === 0) return await this.#connect(id, places, signal)
     const losers = new AbortController()
     setMaxListeners(0, losers.signal)
     const either = AbortSignal.any([signal, losers.signal])
@@ -149,7 +166,7 @@ export class Dialler {
         failed,
         sleep(this.#session.timeouts.headStart, undefined, { signal: either, ref: false }),
       ])
-      return await this.#connect(id, addresses, either)
+      return await this.#connect(id, places, either)
     }
     const ways = addresses.length === 0 ? [meeting] : [meeting, direct()]
     let won: SecureStream | undefined
@@ -183,7 +200,7 @@ export class Dialler {
     signal: AbortSignal,
   ): Promise<SignalTarget> {
     const asked = helpers.map(async (helper) => {
-      const { channel, release } = await this.#parts.pool.attach(helper, signal)
+      const { channel, release } = await this.#parts.pool.attach(helper.id, placesOfReference(helper), signal)
       try {
         const info = await channel.find(id, { signal })
         const target = info && targetOf(info, id)
@@ -242,35 +259,32 @@ export class Dialler {
     }
   }
 
-  async #connect(
-    id: NodeId,
-    addresses: readonly SocketAddress[],
-    signal: AbortSignal,
-  ): Promise<SecureStream> {
-    if (addresses.length === 0) {
+  async #connect(id: NodeId, { addresses, tls }: Places, signal: AbortSignal): Promise<SecureStream> {
+    const places = this.#parts.udpBlocked() ? [...tls, ...addresses] : takingTurns<Place>(addresses, tls)
+    if (places.length === 0) {
       throw new PeerError('ERR_NATWORK_NODE_UNKNOWN', `no address of ${id} is known`)
     }
     const { context, utp, identity, timeouts } = this.#session
-    const attempt = async (address: SocketAddress, ended: AbortSignal): Promise<SecureStream> => {
-      context.logger.debug('connecting', { node: id, address: formatAddress(address) })
-      const raw = await utp.connect(address, { signal: ended })
+    const attempt = async (place: Place, ended: AbortSignal): Promise<SecureStream> => {
+      context.logger.debug('connecting', { node: id, address: formatPlace(place) })
+      const raw = 'host' in place ? await dialTcp(place, ended) : await utp.connect(place, { signal: ended })
       const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal: ended })
       stream.on('error', ignore)
       if (stream.peer === id) {
-        this.#parts.links.adopt(raw, id)
+        if (!(raw instanceof TcpStream)) this.#parts.links.adopt(raw, id)
         return stream
       }
       this.#tellWrongNode(stream, id)
       throw new PeerError(
         'ERR_NATWORK_IDENTITY',
-        `the node at ${formatAddress(address)} is not the one that was asked for: expected ${id}, found ${stream.peer}`,
+        `the node at ${formatPlace(place)} is not the one that was asked for: expected ${id}, found ${stream.peer}`,
       )
     }
     try {
-      return await raceAddresses(addresses, attempt, signal)
+      return await raceAddresses(places, attempt, signal)
     } catch (error) {
       if (signal.aborted || !(error instanceof AggregateError)) throw error
-      throw worst(id, addresses, error)
+      throw worst(id, places.map(formatPlace), error)
     }
   }
 
@@ -308,7 +322,7 @@ export class Dialler {
 
   async #askHelper(helper: NodeId, id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
     try {
-      const { channel, release } = await this.#parts.pool.open(helper, [], signal)
+      const { channel, release } = await this.#parts.pool.open(helper, undefined, signal)
       try {
         return await channel.find(id, { signal })
       } finally {
@@ -337,7 +351,7 @@ export class Dialler {
 }
 
 /** Where a node may be found. */
-interface Places {
+interface Whereabouts {
   readonly addresses: readonly SocketAddress[]
   readonly helpers: readonly HelperReference[]
 }
@@ -360,10 +374,10 @@ function distinctHelpers(helpers: readonly HelperReference[]): HelperReference[]
 }
 
 /** The failure that tells most: that another node is there, else that none of them is reachable. */
-function worst(id: NodeId, addresses: readonly SocketAddress[], { errors }: AggregateError): NatworkError {
+function worst(id: NodeId, places: readonly string[], { errors }: AggregateError): NatworkError {
   const identity = errors.find((error): error is NatworkError => hasCode(error, 'ERR_NATWORK_IDENTITY'))
   if (identity !== undefined) return identity
-  const tried = addresses.map((address, index) => `${formatAddress(address)}: ${messageOf(errors[index])}`)
+  const tried = places.map((place, index) => `${place}: ${messageOf(errors[index])}`)
   return new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `${id} cannot be reached (${tried.join('; ')})`, {
     cause: errors.length === 1 ? errors[0] : new AggregateError(errors),
   })
@@ -377,6 +391,18 @@ function distinct(addresses: readonly SocketAddress[]): SocketAddress[] {
   return addresses.filter(
     (address, index) => addresses.findIndex((other) => sameAddress(address, other)) === index,
   )
+}
+
+type Place = SocketAddress | TlsPlace
+
+/** UDP is the better carrier wherever it works, so that it is tried first; TLS gets its turn soon. */
+function takingTurns<T>(first: readonly T[], second: readonly T[]): T[] {
+  const turns = Array.from({ length: Math.max(first.length, second.length) }, (_, n) => [first[n], second[n]])
+  return turns.flat().filter((one) => one !== undefined)
+}
+
+function formatPlace(place: Place): string {
+  return 'host' in place ? `${formatTlsPlace(place)} by TLS` : formatAddress(place)
 }
 
 // Whoever waits on a stream hears of its errors there; between two waits nobody does.

@@ -121,7 +121,7 @@ async function secured(
 }
 
 // TLS 1.3 has checked that the peer holds this key (CertificateVerify, RFC 8446 §4.4.3), whoever signed the certificate.
-function peerOf(tls: TLSSocket): NodeId {
+export function peerOf(tls: TLSSocket): NodeId {
   const certificate = tls.getPeerX509Certificate()
   if (certificate?.publicKey.asymmetricKeyType !== 'ed25519') {
     throw new PeerError(

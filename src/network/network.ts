@@ -150,6 +150,19 @@ export class Network extends EventEmitter<NetworkEvents> {
     return this.#current().session.utp.address
   }
 
+  /** The TCP address where this node takes TLS, as a helper of nodes whose networks block UDP; undefined when it does not. */
+  get tlsAddress(): SocketAddress | undefined {
+    return this.#current().tlsAddress
+  }
+
+  /**
+   * Whether this node's network lets no UDP out, as far as its helpers show: they answer by TLS alone, and every other
+   * node is reached through their relays.
+   */
+  get udpBlocked(): boolean {
+    return this.#current().meeting.helpers.udpBlocked
+  }
+
   /** Which driver moves the datagrams, for people to read. */
   get udpDriver(): string {
     return this.#current().session.utp.endpoint.driver

@@ -7,6 +7,7 @@ import {
   formatHelper,
   helperSchema,
   maxRecordHelpers,
+  portSchema,
   type HelperReference,
 } from './helper-reference.ts'
 import type { Identity } from './identity.ts'
@@ -32,6 +33,8 @@ export interface NodeInfo {
   readonly helpers?: readonly HelperReference[]
   /** It forwards signals for others. */
   readonly helps?: boolean
+  /** TCP port at its addresses where a helper takes TLS, from nodes whose networks block UDP. In records of version 3. */
+  readonly tls?: number
   /** Ed25519 over {@link canonical}, base64. */
   readonly signature: string
 }
@@ -46,6 +49,8 @@ export interface NodeInfoFields {
   readonly helpers?: readonly HelperReference[]
   /** False by default. */
   readonly helps?: boolean
+  /** None by default. */
+  readonly tls?: number | undefined
 }
 
 export function signNodeInfo(identity: Identity, fields: NodeInfoFields): NodeInfo {
@@ -58,6 +63,7 @@ export function signNodeInfo(identity: Identity, fields: NodeInfoFields): NodeIn
     sealKey: identity.sealKey.publicKey.toString('base64'),
     helpers: (fields.helpers ?? []).slice(0, maxRecordHelpers),
     helps: fields.helps ?? false,
+    ...(fields.tls !== undefined && { tls: fields.tls }),
   }
   return { ...unsigned, signature: sign(null, canonical(unsigned), identity.privateKey).toString('base64') }
 }
@@ -95,20 +101,25 @@ const version2 = version1.extend({
   sealKey: z.base64().length(44),
   helpers: z.array(helperSchema).max(maxRecordHelpers),
   helps: z.boolean(),
+  tls: portSchema().exactOptional(),
 })
 
-// The newer fields come together or not at all: what is signed is never a matter of taste.
+// What version 2 brought comes together or not at all: what is signed is never a matter of taste.
 const schema = z.union([version2, version1])
 
 // One text per record, whatever order or spacing a JSON carrier gave it.
 function canonical(info: Omit<NodeInfo, 'signature'>): Buffer {
-  const { id, publicKey, addresses, sequence, expires, sealKey, helpers, helps } = info
-  const common = [id, publicKey, addresses.map(formatAddress), sequence, expires]
-  return Buffer.from(
-    sealKey === undefined
-      ? `natwork node record 1\n${JSON.stringify(common)}`
-      : `natwork node record 2\n${JSON.stringify([...common, sealKey, helpers?.map(formatHelper), helps])}`,
-  )
+  const { id, publicKey, addresses, sequence, expires, sealKey, helpers = [], helps, tls } = info
+  const version1 = [id, publicKey, addresses.map(formatAddress), sequence, expires]
+  if (sealKey === undefined) return text(1, version1)
+  const version2 = [...version1, sealKey, helpers.map(formatHelper), helps]
+  // Only what has to say it is of version 3, so that older nodes read the records of all others.
+  const isOlder = tls === undefined && helpers.every((helper) => helper.tls === undefined)
+  return isOlder ? text(2, version2) : text(3, [...version2, tls ?? 0])
+}
+
+function text(version: number, fields: readonly unknown[]): Buffer {
+  return Buffer.from(`natwork node record ${version}\n${JSON.stringify(fields)}`)
 }
 
 function readPublicKey(spki: Buffer): KeyObject | undefined {

@@ -51,6 +51,11 @@ export interface NetworkOptions {
 export interface HelpOptions {
   /** Relays data too (TURN on the same port), for nodes that find no direct path; true by default. */
   readonly relay?: boolean | RelayServiceOptions
+  /**
+   * The TCP port for nodes whose networks block UDP: control streams and the relay over TLS. By default 443 where this process may
+   * have it, else the TCP port of the same number as the UDP port, else none; false: none.
+   */
+  readonly tls?: number | false
 }
 
 /** How far strangers and peers can load this node. Beyond a limit they hear `ERR_NATWORK_BUSY` or nothing. */

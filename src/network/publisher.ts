@@ -9,7 +9,7 @@ const recordLifetime = 24 * 3_600
 const publishInterval = 6 * 3_600_000
 
 /** What the record says besides who and when. */
-export type PublishedFields = Pick<NodeInfoFields, 'addresses' | 'helpers' | 'helps'>
+export type PublishedFields = Pick<NodeInfoFields, 'addresses' | 'helpers' | 'helps' | 'tls'>
 
 /** Keeps this node's own record, and tells it to the directory and to the nodes that are known. In the background. */
 export class Publisher {
@@ -93,7 +93,7 @@ export class Publisher {
   async #tell(id: NodeId): Promise<void> {
     const { context, signal } = this.#session
     try {
-      const { channel, release } = await this.#pool.open(id, [], signal)
+      const { channel, release } = await this.#pool.open(id, undefined, signal)
       try {
         await channel.announce(this.record, { signal })
       } finally {

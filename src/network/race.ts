@@ -1,5 +1,4 @@
 import { setMaxListeners } from 'node:events'
-import type { SocketAddress } from '../core/address.ts'
 import { asError } from './errors.ts'
 import type { SecureStream } from './secure-stream.ts'
 
@@ -13,9 +12,9 @@ const attemptDelay = 250
  * @throws {AggregateError} with one error per address, in their order, when all failed.
  * @throws the signal's reason.
  */
-export async function raceAddresses(
-  addresses: readonly SocketAddress[],
-  attempt: (address: SocketAddress, signal: AbortSignal) => Promise<SecureStream>,
+export async function raceAddresses<P>(
+  addresses: readonly P[],
+  attempt: (address: P, signal: AbortSignal) => Promise<SecureStream>,
   signal: AbortSignal,
 ): Promise<SecureStream> {
   signal.throwIfAborted()

@@ -1,8 +1,13 @@
 import { createHmac } from 'node:crypto'
+import type { Socket } from 'node:net'
 import { familyOf, type SocketAddress } from '../core/address.ts'
+import { systemRng } from '../core/ports.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
+import { StunResponder } from '../stun/index.ts'
+import { Streams } from '../turn/driver/server/streams.ts'
 import { CallbackUsers, RelayHost, type RelayLimits } from '../turn/index.ts'
 import type { RelayGrant } from './control.ts'
+import type { Identity } from './identity.ts'
 import type { NodeId } from './node-id.ts'
 import { deriveSecret } from './seal-key.ts'
 import type { Session } from './session.ts'
@@ -19,6 +24,9 @@ export interface RelayServiceOptions {
 /** Seconds. */
 const grantLifetime = 6 * 3_600
 
+/** TLS connections of clients at once, in total and from one address; ms that one may last without an allocation. */
+const streamLimits = { maxConnections: 4_096, maxConnectionsPerSource: 256, idleTimeout: 30_000 }
+
 /** Small enough for a stranger, large enough for a pipe: the helper's owner can say otherwise. */
 const defaultLimits: Partial<RelayLimits> = { allocationsPerUser: 4 }
 
@@ -29,6 +37,7 @@ const defaultLimits: Partial<RelayLimits> = { allocationsPerUser: 4 }
  */
 export class RelayService {
   readonly #host: RelayHost
+  readonly #streams: Streams
   readonly #key: Buffer
 
   /** Takes its place on the port: before STUN's server, which answers every request. */
@@ -52,6 +61,24 @@ export class RelayService {
       logger: session.context.logger,
     })
     this.#host.attach(endpoint, 'rfc8656')
+    const responder = new StunResponder({ rng: systemRng })
+    this.#streams = new Streams(this.#host, responder, { channels: 'rfc8656', ...streamLimits })
+  }
+
+  /**
+   * Takes over TLS connections of clients, which come by a port that nodes come to as well. The certificate is the node's own:
+   * clients know its key.
+   */
+  overTls({ privateKey, certificate }: Identity): (socket: Socket) => void {
+    return this.#streams.guests({
+      key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+      cert: certificate,
+    })
+  }
+
+  /** Nobody is relayed to this TCP port. */
+  addListening({ address, port }: SocketAddress): void {
+    this.#host.addListening(address, port)
   }
 
   grant(peer: NodeId): RelayGrant {
@@ -61,6 +88,7 @@ export class RelayService {
 
   stop(): Promise<void> {
     this.#host.close()
+    this.#streams.close()
     return Promise.resolve()
   }
 

@@ -2,16 +2,21 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { SocketAddress } from '../core/address.ts'
 import type { LocalCandidate } from '../ice/index.ts'
 import { LongTermAuth } from '../stun/index.ts'
+import { openRelayOverStream } from '../turn/driver/client/open.ts'
 import { openRelayOverUdp, type RelayAllocation } from '../turn/index.ts'
 import type { ControlChannel, RelayGrant } from './control.ts'
 import { asError } from './errors.ts'
 import type { NodeId } from './node-id.ts'
 import type { Session } from './session.ts'
+import { relayTarget, type TlsPlace } from './tls/place.ts'
 
 /** A helper that may relay. */
 export interface RelaySource {
   readonly channel: ControlChannel
+  /** UDP. */
   readonly address: SocketAddress
+  /** Where TLS reaches it, while UDP does not. */
+  readonly tls: TlsPlace | undefined
 }
 
 /** What a link wants to hear of the relays that it borrows. */
@@ -28,12 +33,15 @@ const spare = 30_000
 const renewBefore = 600
 
 /**
- * This node's allocations on its helpers' relays, one per helper whoever uses it, made when a link first wants one.
+ * This node's allocations on its helpers' relays, one per helper and way to it whoever uses it, made when a link first wants
+ * one. Where UDP is blocked they are the only way to anybody: there they are made at once, over TLS, and kept.
  * Bounded by the helpers that this node hangs on.
  */
 export class Relays {
   readonly #session: Session
-  readonly #allocations = new Map<NodeId, Entry>()
+  readonly #allocations = new Map<string, Entry>()
+  /** Ends what keeps the allocations at helpers that are reached by TLS alone. */
+  readonly #kept = new Map<ControlChannel, AbortController>()
   /** What each user has borrowed, or is about to. */
   readonly #borrowed = new WeakMap<RelayUser, Set<Entry>>()
   readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
@@ -42,9 +50,23 @@ export class Relays {
     this.#session = session
   }
 
-  /** Asks for credentials before they are needed: a round trip less when they are. */
+  /** Asks for credentials before they are needed, a round trip less when they are; over TLS for the whole allocation. */
   prepare(sources: readonly RelaySource[]): void {
-    for (const { channel } of sources) this.#grant(channel).catch(() => undefined)
+    for (const [channel, ended] of this.#kept) {
+      if (sources.some((one) => one.channel === channel && one.tls !== undefined)) continue
+      this.#kept.delete(channel)
+      ended.abort()
+    }
+    for (const source of sources) {
+      const { channel, tls } = source
+      if (tls === undefined) {
+        this.#grant(channel).catch(() => undefined)
+      } else if (!this.#kept.has(channel)) {
+        const ended = new AbortController()
+        this.#kept.set(channel, ended)
+        void this.borrow([source], { found: nothing, lost: nothing, ended: ended.signal })
+      }
+    }
   }
 
   /**
@@ -63,7 +85,7 @@ export class Relays {
       try {
         const relay = await entry.relay
         if (ended(user)) {
-          this.#release(source.channel.peer, entry)
+          this.#release(entry)
         } else {
           this.#lend(relay, source, user, entry)
         }
@@ -87,6 +109,8 @@ export class Relays {
   }
 
   async stop(): Promise<void> {
+    for (const ended of this.#kept.values()) ended.abort()
+    this.#kept.clear()
     const entries = [...this.#allocations.values()]
     this.#allocations.clear()
     await Promise.all(
@@ -97,7 +121,7 @@ export class Relays {
     )
   }
 
-  #lend(relay: RelayAllocation, { channel, address }: RelaySource, user: RelayUser, entry: Entry): void {
+  #lend(relay: RelayAllocation, { address, tls }: RelaySource, user: RelayUser, entry: Entry): void {
     let lent: LocalCandidate | undefined
     /** Bounded by the candidates of one ICE session. */
     const permitted = new Set<string>()
@@ -123,7 +147,8 @@ export class Relays {
         address: relay.relayed,
         via,
         server: address,
-        ...(mapped && { base: mapped }),
+        // Over TLS it is TCP's outer address, which tells nothing of this port.
+        ...(mapped && tls === undefined && { base: mapped }),
         permit,
       }
       user.found(lent)
@@ -138,7 +163,7 @@ export class Relays {
       () => {
         relay.off('lost', take).off('renewed', give)
         forbid(relay, entry, permitted)
-        this.#release(channel.peer, entry)
+        this.#release(entry)
       },
       { once: true },
     )
@@ -146,39 +171,44 @@ export class Relays {
   }
 
   #entry(source: RelaySource): Entry {
-    const id = source.channel.peer
-    let entry = this.#allocations.get(id)
+    const key = `${source.channel.peer} ${source.tls === undefined ? 'udp' : 'tls'}`
+    let entry = this.#allocations.get(key)
     if (entry === undefined) {
       const ended = new AbortController()
-      entry = { users: 0, ended, permitted: new Map(), relay: this.#allocate(source, ended.signal) }
+      entry = { key, users: 0, ended, permitted: new Map(), relay: this.#allocate(source, ended.signal) }
       const made = entry
       made.relay.then(
         (relay) => relay.setMaxListeners(0),
-        () => this.#allocations.get(id) === made && this.#allocations.delete(id),
+        () => this.#forget(made),
       )
-      this.#allocations.set(id, made)
+      this.#allocations.set(key, made)
     }
     clearTimeout(entry.timer)
     return entry
   }
 
-  #release(id: NodeId, entry: Entry): void {
+  #forget(entry: Entry): void {
+    if (this.#allocations.get(entry.key) === entry) this.#allocations.delete(entry.key)
+  }
+
+  #release(entry: Entry): void {
     if (--entry.users > 0) return
     entry.timer = setTimeout(() => {
-      if (this.#allocations.get(id) === entry) this.#allocations.delete(id)
+      this.#forget(entry)
       void entry.relay.then((relay) => relay.close()).catch(() => undefined)
     }, spare)
     entry.timer.unref()
   }
 
-  async #allocate({ channel, address }: RelaySource, signal: AbortSignal): Promise<RelayAllocation> {
+  async #allocate({ channel, address, tls }: RelaySource, signal: AbortSignal): Promise<RelayAllocation> {
     const { username, password } = await this.#grant(channel)
-    const { utp, context } = this.#session
-    return await openRelayOverUdp(utp.endpoint, address, {
-      auth: new LongTermAuth(username, password),
-      logger: context.logger,
-      signal,
-    })
+    const { context } = this.#session
+    const { endpoint } = this.#session.utp
+    const options = { auth: new LongTermAuth(username, password), logger: context.logger, signal }
+    if (tls === undefined) return await openRelayOverUdp(endpoint, address, options)
+    return await openRelayOverStream(relayTarget(tls, channel.peer), options, (path, bytes) =>
+      endpoint.deliver(path, bytes),
+    )
   }
 
   async #grant(channel: ControlChannel): Promise<RelayGrant> {
@@ -194,6 +224,7 @@ export class Relays {
 }
 
 interface Entry {
+  readonly key: string
   users: number
   readonly ended: AbortController
   readonly relay: Promise<RelayAllocation>
@@ -223,6 +254,10 @@ export async function unlessFoundSoon(
 ): Promise<boolean> {
   await sleep(time, undefined, { signal, ref: false }).catch(() => undefined)
   return !signal.aborted && !isFound()
+}
+
+function nothing(): void {
+  // It is kept for those who come.
 }
 
 // A function, since it may have become true in between.

@@ -17,6 +17,8 @@ import { Exchange } from './signalling/exchange.ts'
 import { Helpers } from './signalling/helpers.ts'
 import { linkMessageSchema, type LinkMessage } from './signalling/message.ts'
 import { Signaller, type SignalTarget } from './signalling/signaller.ts'
+import { TlsListener } from './tls/listener.ts'
+import type { TcpStream } from './tls/tcp-stream.ts'
 
 export interface RendezvousOptions {
   readonly helpers: readonly ConfiguredHelper[]
@@ -28,6 +30,8 @@ export interface RendezvousOptions {
   readonly candidates: () => readonly LocalCandidate[]
   /** What is known of its NAT. */
   readonly hints: () => NatHints
+  /** Whether somebody answers by UDP, as far as STUN shows. */
+  readonly udpWorks: () => boolean
   /** The helpers on which this node hangs have changed. */
   readonly onHelpers: () => void
 }
@@ -56,19 +60,23 @@ export class Rendezvous {
     this.#session = session
     const exchange = this.helps ? new Exchange({ neighbours: () => this.helpers.channels }) : undefined
     this.desk = new ControlDesk(session, {
+      record: options.record,
       onSignal: (body, channel) => this.signaller.receive(body, channel),
       ...(exchange && { exchange }),
       grantRelay: (peer) => this.#relayService?.grant(peer),
     })
     this.pool = new ControlPool(session, {
-      dial: (id, addresses, signal) => this.dialler.dialControl(id, addresses, signal),
+      dial: (id, places, signal) => this.dialler.dialControl(id, places, signal),
       handler: this.desk.answer,
       record: options.record,
     })
-    this.helpers = new Helpers(session, this.pool, options.helpers, () => {
-      this.relays.prepare(this.helpers.sources)
-      this.links.helpersChanged()
-      options.onHelpers()
+    this.helpers = new Helpers(session, this.pool, options.helpers, {
+      onChange: () => {
+        this.relays.prepare(this.helpers.sources)
+        this.links.helpersChanged()
+        options.onHelpers()
+      },
+      udpWorks: options.udpWorks,
     })
     this.signaller = new Signaller({
       identity: session.identity,
@@ -91,6 +99,7 @@ export class Rendezvous {
       pool: this.pool,
       links: this.links,
       helpers: () => this.helpers.channels.map(({ peer }) => peer),
+      udpBlocked: () => this.helpers.udpBlocked,
     })
   }
 
@@ -106,6 +115,24 @@ export class Rendezvous {
     if (relay === false) return
     const own = reachableAddresses(endpoint.address)
     this.#relayService = new RelayService(this.#session, endpoint, own, relay === true ? {} : relay)
+  }
+
+  /** Opens the TCP port where nodes come whose networks block UDP, unless it is switched off or cannot be had. */
+  async listen(endpoint: UdpEndpoint, onNode: (stream: TcpStream) => void): Promise<TlsListener | undefined> {
+    const { tls } = this.#help ?? { tls: false }
+    if (tls === false) return undefined
+    const relay = this.#relayService
+    const { address, port } = endpoint.address
+    const listener = await TlsListener.open({
+      host: address,
+      port: tls,
+      fallback: port,
+      onNode,
+      onRelay: relay?.overTls(this.#session.identity),
+      logger: this.#session.context.logger,
+    })
+    if (listener !== undefined) relay?.addListening(listener.address)
+    return listener
   }
 
   /** Waits a little for the first helper. */
@@ -128,8 +155,15 @@ export class Rendezvous {
     await this.pool.stop()
   }
 
-  /** The caller's relay carries the first bytes; the side that was called needs its own only when that does not come. */
+  /**
+   * The caller's relay carries the first bytes; the side that was called needs its own only when that does not come. Where UDP
+   * is blocked nobody's relay can be reached but through one's own: there each helper's is taken, at once.
+   */
   async #gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void> {
+    if (this.helpers.udpBlocked) {
+      await Promise.all(this.helpers.sources.map((source) => this.relays.borrow([source], user)))
+      return
+    }
     if (link.session?.controlling === false) {
       // Once the offer is heard out: with a caller of the other family there is no path to wait for.
       await setImmediate()
@@ -138,8 +172,8 @@ export class Rendezvous {
       if (!isNeeded) return
     }
     const others = (target?.helpers ?? []).flatMap(({ id, address }) => {
-      const channel = this.pool.get(id)
-      return channel === undefined ? [] : [{ channel, address }]
+      const known = this.pool.get(id)
+      return known === undefined ? [] : [{ ...known, address }]
     })
     await this.relays.borrow([...this.helpers.sources, ...others], user)
   }

@@ -24,6 +24,7 @@ import type { Services } from './services.ts'
 import type { Pipes, Session } from './session.ts'
 import { StunTraversal } from './stun-traversal.ts'
 import type { TicketStore } from './ticket-store.ts'
+import type { TlsListener } from './tls/listener.ts'
 
 interface RunOptions {
   readonly context: NetworkContext
@@ -47,6 +48,8 @@ export interface Run {
   readonly self: NodeInfo
   readonly addresses: () => SocketAddress[]
   readonly publicAddress: () => PublicAddress
+  /** Where this node, as a helper, takes TLS. */
+  readonly tlsAddress: SocketAddress | undefined
   close(): Promise<void>
 }
 
@@ -97,6 +100,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)
       },
+      udpWorks: () => traversal.publicAddress.known,
     })
     const acceptor = new Acceptor(session, meeting, meeting.helps)
     const addresses = (): SocketAddress[] =>
@@ -105,10 +109,12 @@ export async function openRun(given: RunOptions): Promise<Run> {
       addresses: addresses(),
       helpers: meeting.helpers.references,
       helps: meeting.helps,
+      tls: tcp.listener?.address.port,
     }))
     const traversal =
       options.traversal ?? new StunTraversal([...(options.stun ?? []), ...configured.map(stunUri)], logger)
 
+    const tcp: { listener?: TlsListener | undefined } = {}
     const mapped = new MappedPort(options.portMapping === true, logger)
 
     toClose.push(() => utp.stop())
@@ -122,6 +128,9 @@ export async function openRun(given: RunOptions): Promise<Run> {
       () => traversal.stop(),
       () => mapped.stop(),
     )
+    tcp.listener = await meeting.listen(utp.endpoint, (raw) => acceptor.accept(raw))
+    toClose.push(() => Promise.resolve(tcp.listener?.close()))
+    signal.throwIfAborted()
     const tellAll = (): void => {
       if (!publisher.started) return
       publisher.refresh()
@@ -132,6 +141,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       // Peers that wait for nothing would go on sending to the old address.
       utp.announce()
       mapped.observe(traversal.publicAddress)
+      if (traversal.publicAddress.known) meeting.helpers.udpAnswers()
       tellAll()
       if (publisher.started) emit('publicAddress', traversal.publicAddress)
     }
@@ -162,6 +172,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       forwards,
       addresses,
       publicAddress: () => traversal.publicAddress,
+      tlsAddress: tcp.listener?.address,
       close,
       get self() {
         return publisher.record

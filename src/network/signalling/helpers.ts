@@ -3,17 +3,23 @@ import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SocketAddress } from '../../core/address.ts'
 import type { ControlChannel } from '../control.ts'
-import type { ControlPool } from '../control-pool.ts'
+import type { ControlPool, HelperLease } from '../control-pool.ts'
 import { asError } from '../errors.ts'
-import type { ConfiguredHelper, HelperReference } from '../helper-reference.ts'
+import { defaultTlsPort, type ConfiguredHelper, type HelperReference } from '../helper-reference.ts'
 import type { NodeId } from '../node-id.ts'
 import type { RelaySource } from '../relays.ts'
 import type { Session } from '../session.ts'
+import { tlsPlacesOf, tlsPlacesOfConfigured, type Places, type TlsPlace } from '../tls/place.ts'
 
 /** A helper, as this node sees it. */
 export interface HelperStatus {
   readonly id: NodeId
+  /** UDP. */
   readonly address: SocketAddress
+  /** How this node reaches it: by `tls` on TCP where UDP is blocked. */
+  readonly transport: 'udp' | 'tls'
+  /** The TCP port where it takes TLS: the one in use, or the one that it names. */
+  readonly tls: number | undefined
   /** When this node began to hang on it. */
   readonly since: Date
 }
@@ -25,6 +31,8 @@ const firstRetry = 500
 const lastRetry = 60_000
 /** Milliseconds for one try: a fresh one gets through sooner after a pause of the network than one that waits. */
 const attachTimeout = 5_000
+/** Milliseconds between tries to reach a helper by UDP again, while TLS carries its control stream. */
+const upgradeInterval = 30_000
 /** Milliseconds between looks at the directory for helpers while there are too few. */
 const lookAgain = 30_000
 
@@ -37,6 +45,7 @@ export class Helpers {
   readonly #pool: ControlPool
   readonly #configured: readonly ConfiguredHelper[]
   readonly #onChange: () => void
+  readonly #udpWorks: () => boolean
   readonly #candidates = new Map<NodeId, Candidate>()
   readonly #current = new Map<NodeId, Current>()
   readonly #ended = new AbortController()
@@ -48,27 +57,43 @@ export class Helpers {
     session: Session,
     pool: ControlPool,
     configured: readonly ConfiguredHelper[],
-    onChange: () => void,
+    { onChange, udpWorks }: { readonly onChange: () => void; readonly udpWorks: () => boolean },
   ) {
     this.#session = session
     this.#pool = pool
     this.#configured = configured
     this.#onChange = onChange
+    this.#udpWorks = udpWorks
     for (const { id } of configured) this.#candidates.set(id, { id, failures: 0, notBefore: 0, busy: false })
   }
 
   /** Those this node hangs on now, the longest held first: what its record and tickets say. */
   get references(): HelperReference[] {
-    return [...this.#current.values()].map(({ id, address }) => ({ id, address }))
+    return [...this.#current.values()].map(({ id, address, tls }) => ({
+      ...{ id, address },
+      ...(tls !== undefined && tls !== defaultTlsPort && { tls }),
+    }))
   }
 
   get status(): HelperStatus[] {
-    return [...this.#current.values()].map(({ id, address, since }) => ({ id, address, since }))
+    return [...this.#current.values()].map(({ id, address, transport, tls, since }) => ({
+      ...{ id, address, transport, tls, since },
+    }))
   }
 
   /** Those that may relay, and where. */
   get sources(): RelaySource[] {
-    return [...this.#current.values()].map(({ channel, address }) => ({ channel, address }))
+    return [...this.#current.values()].map(({ channel, address, place }) => ({
+      channel,
+      address,
+      tls: place,
+    }))
+  }
+
+  /** Every helper that answers does so by TLS alone. */
+  get udpBlocked(): boolean {
+    const all = [...this.#current.values()]
+    return all.length > 0 && all.every(({ transport }) => transport === 'tls')
   }
 
   get channels(): ControlChannel[] {
@@ -96,6 +121,11 @@ export class Helpers {
   check(): void {
     for (const { channel } of this.#current.values()) void channel.probe(checkTimeout)
     for (const candidate of this.#candidates.values()) candidate.notBefore = 0
+    this.udpAnswers()
+  }
+
+  /** Somebody answers by UDP, or may: helpers that are reached by TLS are tried that way at once. */
+  udpAnswers(): void {
     this.#hurry.abort()
     this.#hurry = new AbortController()
   }
@@ -135,23 +165,28 @@ export class Helpers {
   async #hang(candidate: Candidate, onFirst: () => void): Promise<void> {
     const { signal } = this.#ended
     const { id } = candidate
-    const address = await this.#addressOf(id, signal)
-    const patient = AbortSignal.any([signal, AbortSignal.timeout(attachTimeout)])
-    const lease = await this.#pool.attach({ id, address }, patient)
+    const places = await this.#placesOf(id, signal)
+    let lease = await this.#pool.attach(id, places, this.#patient())
     try {
-      const { channel } = lease
-      const { endpoint } = this.#session.utp
-      const current = { id, address: endpoint.hostAt(lease.address ?? address), since: new Date(), channel }
-      this.#current.set(id, current)
-      candidate.failures = 0
-      this.#session.context.logger.info('on a helper', { helper: id })
-      this.#onChange()
-      onFirst()
-      const ended = new Promise<void>((resolve) => {
-        signal.addEventListener('abort', () => resolve(), { once: true })
-      })
-      await Promise.race([channel.closed, ended])
-      if (signal.aborted) return
+      do {
+        const { channel, tls } = lease
+        const { endpoint } = this.#session.utp
+        this.#current.set(
+          id,
+          currentOf(id, lease, places, (address) => endpoint.hostAt(address)),
+        )
+        candidate.failures = 0
+        const transport = tls === undefined ? 'udp' : 'tls'
+        this.#session.context.logger.info('on a helper', { helper: id, transport })
+        this.#onChange()
+        onFirst()
+        const better = tls === undefined ? undefined : this.#byUdp(id, places, channel)
+        const replaced = await Promise.race([channel.closed, aborted(signal), ...(better ? [better] : [])])
+        if (!isLease(replaced)) break
+        lease.release()
+        lease = replaced
+      } while (!ended(signal))
+      if (ended(signal)) return
       this.#session.context.logger.info('a helper was lost', { helper: id })
       candidate.failures = 1
     } finally {
@@ -159,6 +194,30 @@ export class Helpers {
       lease.release()
       if (!signal.aborted) this.#onChange()
     }
+  }
+
+  /** A control stream by UDP, in place of the one by TLS, as soon as it can be had. Until then that one stays. */
+  async #byUdp(id: NodeId, { addresses }: Places, channel: ControlChannel): Promise<HelperLease | undefined> {
+    const { signal } = this.#ended
+    // What answers STUN by then was only slow; else it is most likely blocked.
+    await this.#pause(this.#udpWorks() ? firstRetry : upgradeInterval)
+    while (isOpen(channel) && !ended(signal)) {
+      try {
+        const lease = await this.#pool.replace(id, { addresses, tls: [], only: 'udp' }, this.#patient())
+        if (isOpen(channel)) return lease
+        // It was lost meanwhile, and another way is looked for.
+        lease.release()
+      } catch (error) {
+        const why = asError(error).message
+        this.#session.context.logger.debug('still no UDP to a helper', { helper: id, error: why })
+      }
+      await this.#pause(upgradeInterval)
+    }
+    return undefined
+  }
+
+  #patient(): AbortSignal {
+    return AbortSignal.any([this.#ended.signal, AbortSignal.timeout(attachTimeout)])
   }
 
   /** The best candidate that may be tried now, taken for the slot that asks. */
@@ -195,12 +254,18 @@ export class Helpers {
     return false
   }
 
-  async #addressOf(id: NodeId, signal: AbortSignal): Promise<SocketAddress> {
+  async #placesOf(id: NodeId, signal: AbortSignal): Promise<Places> {
     const configured = this.#configured.find((one) => one.id === id)
-    if (configured !== undefined) return resolve(configured, this.#session.utp.address.address)
-    const [address] = (await this.#session.context.getNode(id, signal))?.addresses ?? []
+    if (configured !== undefined) {
+      const bound = this.#session.utp.address.address
+      // Where only an HTTP proxy leads out, names may mean nothing here, but something there.
+      const addresses = await resolve(configured, bound).catch(() => [])
+      return { addresses, tls: tlsPlacesOfConfigured(configured) }
+    }
+    const info = await this.#session.context.getNode(id, signal)
+    const [address] = info?.addresses ?? []
     if (address === undefined) throw new Error(`no address of ${id} is known`)
-    return address
+    return { addresses: [address], tls: tlsPlacesOf(info).slice(0, 1) }
   }
 
   /** Milliseconds until the next candidate may be tried. */
@@ -228,11 +293,48 @@ interface Candidate {
 
 interface Current extends HelperStatus {
   readonly channel: ControlChannel
+  /** Where TLS reaches it, while UDP does not. */
+  readonly place: TlsPlace | undefined
 }
 
-async function resolve({ host, port }: ConfiguredHelper, bound: string): Promise<SocketAddress> {
-  if (isIP(host) !== 0) return { address: host, port }
+/** @throws {Error} when nothing says at which UDP address others find it. */
+function currentOf(
+  id: NodeId,
+  { channel, address, tls, info }: HelperLease,
+  places: Places,
+  hostAt: (address: SocketAddress) => SocketAddress,
+): Current {
+  const at = address ?? places.addresses[0] ?? info?.addresses[0]
+  if (at === undefined) throw new Error(`no UDP address of ${id} is known`)
+  return {
+    ...{ id, address: hostAt(at), since: new Date(), channel, place: tls },
+    transport: tls === undefined ? 'udp' : 'tls',
+    tls: tls?.port ?? info?.tls,
+  }
+}
+
+function isLease(value: HelperLease | Error | undefined): value is HelperLease {
+  return value !== undefined && 'channel' in value
+}
+
+// Functions, since it may have changed in between.
+function ended(signal: AbortSignal): boolean {
+  return signal.aborted
+}
+
+function isOpen(channel: ControlChannel): boolean {
+  return channel.alive
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+}
+
+async function resolve({ host, port }: ConfiguredHelper, bound: string): Promise<SocketAddress[]> {
+  if (isIP(host) !== 0) return [{ address: host, port }]
   const family = bound === '::' ? 0 : bound.includes(':') ? 6 : 4
   const { address } = await lookup(host, { family })
-  return { address, port }
+  return [{ address, port }]
 }

@@ -7,6 +7,7 @@ import type { HelperReference } from '../helper-reference.ts'
 import type { Identity } from '../identity.ts'
 import type { NodeId } from '../node-id.ts'
 import { RefusedError } from '../refusal.ts'
+import { placesOfReference } from '../tls/place.ts'
 import { RateLimiter, type Rate } from './rate-limiter.ts'
 import { ReplayWindow } from './replay-window.ts'
 import { openSignal, sealSignal } from './seal.ts'
@@ -74,7 +75,7 @@ export class Signaller<T> {
     const { prefer, avoid, signal } = options
     const sealed = sealSignal(identity, target, JSON.stringify(message), this.#now())
     const body = sealed.toString('base64')
-    const open = [prefer, ...target.helpers.map(({ id }) => pool.get(id))]
+    const open = [prefer, ...target.helpers.map(({ id }) => pool.get(id)?.channel)]
       .filter((channel) => channel !== undefined)
       .filter((channel) => channel.alive && avoid?.has(channel) !== true)
     const [first] = open
@@ -131,7 +132,7 @@ export class Signaller<T> {
     signal: AbortSignal | undefined,
   ): Promise<ControlChannel> {
     // Hanging on it, too: the answer comes back the same way.
-    const lease = await this.#options.pool.attach(helper, signal)
+    const lease = await this.#options.pool.attach(helper.id, placesOfReference(helper), signal)
     try {
       return await hand(lease.channel, to, body, signal)
     } finally {

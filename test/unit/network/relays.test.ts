@@ -38,7 +38,7 @@ async function open(t: TestContext) {
     peer: 'helper',
     ask: () => Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } }),
   } as unknown as ControlChannel
-  const source = { channel, address: server!.address }
+  const source = { channel, address: server!.address, tls: undefined }
   return { seen, borrow: (user: RelayUser) => relays.borrow([source], user) }
 }
 

@@ -1,5 +1,5 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { formatAddress, type SocketAddress } from '../../../core/address.ts'
 import { TurnPeerError } from '../../errors.ts'
 import { TURN_ALPN } from '../../protocol/index.ts'
@@ -13,7 +13,13 @@ export interface DialTarget {
   /** Absent: through the proxy, which resolves the name. */
   readonly address: SocketAddress | undefined
   readonly proxy: HttpProxy | undefined
-  readonly tls: { readonly ca: string | Buffer | undefined } | undefined
+  readonly tls: DialTls | undefined
+}
+
+export interface DialTls {
+  readonly ca: string | Buffer | undefined
+  /** Whether it is the right server, in place of what its certificate names and who signed it. Throws when it is not. */
+  readonly check?: (socket: TLSSocket) => void
 }
 
 /**
@@ -35,7 +41,7 @@ export async function dial(target: DialTarget, signal: AbortSignal): Promise<Soc
       socket = await tunnel(proxy, host, port, late)
     }
     if (tls === undefined) return socket
-    const { ca } = tls
+    const { ca, check } = tls
     const secured = connectTls({
       socket,
       host,
@@ -43,8 +49,16 @@ export async function dial(target: DialTarget, signal: AbortSignal): Promise<Soc
       ALPNProtocols: [TURN_ALPN],
       ...(isIP(host) === 0 && { servername: host }),
       ...(ca !== undefined && { ca }),
+      rejectUnauthorized: check === undefined,
     })
-    return await opened(secured, 'secureConnect', late)
+    await opened(secured, 'secureConnect', late)
+    try {
+      check?.(secured)
+    } catch (error) {
+      secured.destroy()
+      throw error
+    }
+    return secured
   } catch (cause) {
     signal.throwIfAborted()
     if (cause instanceof TurnPeerError) throw cause

@@ -14,7 +14,7 @@ import { sourceKey, Tally } from '../../server/limits.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { ClientLink } from '../../server/io.ts'
 import type { RelayHost } from './host.ts'
-import { StreamLink } from './links.ts'
+import { StreamLink, unmappedText } from './links.ts'
 import { PeerSocket } from './relayed-tcp.ts'
 
 export interface StreamsOptions {
@@ -55,21 +55,18 @@ export class Streams {
         if (this.#admit(socket)) this.#serve(socket)
       })
     } else {
-      const secure = createTlsServer(
-        { handshakeTimeout: TLS_HANDSHAKE_TIMEOUT, ...tls, minVersion: 'TLSv1.2', ALPNProtocols },
-        (socket) => {
-          this.#serve(socket)
-        },
-      )
-      // Counted from the TCP handshake on, not only once TLS is done.
-      secure.on('connection', (socket: Socket) => this.#admit(socket))
-      secure.on('tlsClientError', (_error, socket) => socket.destroy())
-      server = secure
+      server = this.#secure(tls)
     }
     this.#servers.push(server)
     const place = boundTo(await bound(server, at))
     this.#host.addListening(place.address, place.port)
     return place
+  }
+
+  /** For a TCP port that others listen at too: what takes those connections of it that are clients'. */
+  guests(tls: TlsOptions): (socket: Socket) => void {
+    const server = this.#secure(tls)
+    return (socket) => void server.emit('connection', socket)
   }
 
   /** New TLS connections get the new certificate. */
@@ -87,9 +84,22 @@ export class Streams {
     for (const socket of this.#open) socket.destroy()
   }
 
+  #secure(tls: TlsOptions): TlsServer {
+    const server = createTlsServer(
+      { handshakeTimeout: TLS_HANDSHAKE_TIMEOUT, ...tls, minVersion: 'TLSv1.2', ALPNProtocols },
+      (socket) => {
+        this.#serve(socket)
+      },
+    )
+    // Counted from the TCP handshake on, not only once TLS is done.
+    server.on('connection', (socket: Socket) => this.#admit(socket))
+    server.on('tlsClientError', (_error, socket) => socket.destroy())
+    return server
+  }
+
   /** False when there are too many already: it is closed. */
   #admit(socket: Socket): boolean {
-    const source = sourceKey(socket.remoteAddress ?? '')
+    const source = sourceKey(unmappedText(socket.remoteAddress ?? ''))
     const { maxConnections, maxConnectionsPerSource } = this.#options
     socket.on('error', () => socket.destroy())
     if (
