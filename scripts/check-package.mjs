@@ -34,6 +34,10 @@ try {
   )
   run(process.execPath, ['use.mjs'], inProject)
   run(join(project, 'node_modules/.bin/natwork'), ['--version'], inProject)
+  // What `natwork relay --help` and docs/relay.md send people to.
+  for (const file of ['docs/relay.md', 'examples/relay/relay.yaml', 'examples/relay/natwork-relay.service']) {
+    readFileSync(join(project, 'node_modules/natwork', file))
+  }
   if (process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch)) {
     // The addon comes with the package: no compiler is asked for.
     const say = `const server = new UtpServer({ port: 0 }); await server.start();

@@ -12,6 +12,7 @@ export const debianPackages = {
   ethtool: 'ethtool',
   cc: 'gcc libc6-dev',
   turnserver: 'coturn',
+  'systemd-analyze': 'systemd',
   stun: 'stun-client',
   miniupnpd: 'miniupnpd-nftables',
   curl: 'curl',

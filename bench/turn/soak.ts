@@ -75,7 +75,7 @@ echo.close()
 const middle = memory[looks / 2 - 1] ?? NaN
 const last = memory.at(-1) ?? NaN
 console.log(`memory ${middle.toFixed(1)} MiB half way, ${last.toFixed(1)} MiB at the end`)
-process.exit(last <= middle * 1.1 && sent - back <= sent / 100 ? 0 : 1)
+process.exit(last <= middle * 1.1 && sent - arrived <= sent / 100 ? 0 : 1)
 
 async function oneClient(until: number): Promise<void> {
   const kind = clients % 4

@@ -118,6 +118,50 @@ test('a relay: serves, takes other settings on SIGHUP, drains on SIGTERM', async
   assert.doesNotMatch(relay.stdout + relay.stderr, /wonderland|builder/, 'a secret in the log')
 })
 
+test('natwork relay credentials prints what a web application would: the relay takes it', async (t) => {
+  const home = new Home(t)
+  const file = join(home.path, 'relay.yaml')
+  const secret = 'a secret of the relay and the web'
+  const write = (secrets: string): void => {
+    writeFileSync(
+      file,
+      `realm: example.org\nlisten: ["udp:127.0.0.1:0"]\nrelay: { addresses: [127.0.0.1] }\nadmin: false\nlogLevel: debug\nsharedSecret: ${secrets}\n`,
+    )
+  }
+  write(`"${secret}"`)
+  const relay = start(t, home, ['relay', '--json', '--config', file])
+  const [, at = ''] = await relay.sees(/"event":"up".*"listens":\["([^"]+)"/)
+  const print = async (): Promise<{ username: string; password: string }> => {
+    const { stdout } = await run(t, home, ['relay', 'credentials', 'alice', '--config', file])
+    const [, username = '', password = ''] = /^username {2}(\d+:alice)\npassword {2}(.+)$/m.exec(stdout) ?? []
+    return { username, password }
+  }
+  const ask = async (user: { username: string; password: string }): Promise<number> => {
+    const probe = await Probe.open(parseAddress(at), 'udp', user)
+    const { code } = await probe.allocate()
+    await probe.close()
+    return code
+  }
+  const old = await print()
+  assert.equal(await ask(old), 0)
+  // The secret is replaced: both hold, then only the new one.
+  write(`["another secret, for tomorrow", "${secret}"]`)
+  relay.child.kill('SIGHUP')
+  await relay.sees(/settings read again/)
+  const fresh = await print()
+  assert.notEqual(fresh.password, old.password)
+  assert.deepEqual([await ask(old), await ask(fresh)], [0, 0])
+  write('"another secret, for tomorrow"')
+  relay.child.kill('SIGHUP')
+  await relay.sees(/settings read again[^]*settings read again/)
+  assert.deepEqual([await ask(old), await ask(fresh)], [401, 0])
+  relay.child.kill('SIGTERM')
+  assert.equal(await relay.ended, 0)
+  for (const word of [secret, 'for tomorrow', old.password, fresh.password, 'obMatJos2']) {
+    assert.ok(!(relay.stdout + relay.stderr).includes(word), `${word} is in the log`)
+  }
+})
+
 test('natwork relay user prints keys that the relay takes', async (t) => {
   const home = new Home(t)
   const made = start(t, home, ['relay', 'user', 'alice', '--realm', 'example.org'], {

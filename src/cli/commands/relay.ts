@@ -7,6 +7,7 @@ import { longTermKey } from '../../stun/credentials/keys.ts'
 import type { RelayStatus } from '../relay/admin.ts'
 import { findFolders } from '../folders.ts'
 import { createLogger } from '../log.ts'
+import { parseDuration } from '../names.ts'
 import { formatAge, formatBytes, table, type Style } from '../output.ts'
 import { stopped, untilStopped, type Shell } from '../shell.ts'
 import { version } from '../version.ts'
@@ -35,6 +36,7 @@ Examples:
     })
   registerStatus(relay, shell)
   registerUser(relay, shell)
+  registerCredentials(relay, shell)
   registerRelayCheck(relay, shell)
   return relay
 }
@@ -154,6 +156,26 @@ function registerUser(relay: Command, shell: Shell): void {
       shell.output.result({ [name]: keys }, () =>
         [`${JSON.stringify(name)}:`, `  md5: ${keys.md5}`, `  sha256: ${keys.sha256}`].join('\n'),
       )
+    })
+}
+
+/** `natwork relay credentials`: what a web application would give its user. */
+function registerCredentials(relay: Command, shell: Shell): void {
+  relay
+    .command('credentials')
+    .description('print credentials that expire, made from `sharedSecret` in relay.yaml')
+    .argument('<name>', 'who they are for: quotas are counted by it')
+    .option('--lifetime <time>', 'how long they hold: 30m, 12h', '1h')
+    .action(async (name: string, { lifetime }: { lifetime: string }, command: Command) => {
+      const { loadRelayConfig } = await import('../relay/config.ts')
+      const { timeLimitedCredentials } = await import('../../turn/index.ts')
+      const file = configFile(shell, command)
+      const secret = [loadRelayConfig(file).sharedSecret].flat()[0]
+      if (secret === undefined) {
+        throw new UsageError('ERR_NATWORK_CONFIG', `${file}: there is no \`sharedSecret\` to make them from`)
+      }
+      const made = timeLimitedCredentials(secret, Date.now() / 1_000 + parseDuration(lifetime), name)
+      shell.output.result(made, () => `username  ${made.username}\npassword  ${made.password}`)
     })
 }
 

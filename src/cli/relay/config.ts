@@ -158,7 +158,9 @@ const userSchema = z.union(
   'write a password, or the keys that `natwork relay user` prints',
 )
 
-const secretSchema = z.string().min(16)
+const secretAdvice =
+  'write at least 16 characters, such as `openssl rand -hex 32` prints; or a list of such secrets'
+const secretSchema = z.string(secretAdvice).min(16, secretAdvice)
 
 const limitsSchema = z.strictObject({
   allocations: count.optional(),
@@ -191,12 +193,7 @@ const schema = z.strictObject({
     })
     .default({ ports: { min: 49_152, max: 65_535 } }),
   users: z.record(z.string().min(1), userSchema).optional(),
-  sharedSecret: z
-    .union(
-      [secretSchema, z.array(secretSchema).min(1)],
-      'write at least 16 characters, such as `openssl rand -hex 32` prints; or a list of such secrets',
-    )
-    .optional(),
+  sharedSecret: z.union([secretSchema, z.array(secretSchema).min(1)], secretAdvice).optional(),
   peers: z
     .strictObject({ allow: z.array(blockSchema).default([]), deny: z.array(blockSchema).default([]) })
     .default({ allow: [], deny: [] }),
@@ -216,7 +213,8 @@ const schema = z.strictObject({
     .default('info'),
 })
 
-const fields: KnownFields = {
+/** The settings there are, by the one that they lie in: docs/relay.md lists them. */
+export const fields: KnownFields = {
   '': Object.keys(schema.shape),
   tls: ['cert', 'key'],
   relay: ['addresses', 'ports'],
