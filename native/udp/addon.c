@@ -182,22 +182,12 @@ static napi_value set_up(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-// open(self, address, port, receiveBuffer, reusePort) → the handle of the port `self`, or throws ERRNO.
-static napi_value open_port(napi_env env, napi_callback_info info) {
-  napi_value values[VALUES];
-  struct thread *thread = thread_of(env, info, values);
-  char text[64];
-  union address at;
-  napi_get_value_string_utf8(env, values[1], text, sizeof text, NULL);
-  int error = parse_address(text, integer(env, values[2]), &at);
-  if (error != 0) return fail(env, error);
-
-  struct handle *h = calloc(1, sizeof *h);
+// Joins an open port to the loop. `error`: what opening it met.
+static napi_value join(napi_env env, napi_value self, struct thread *thread, struct handle *h, int error) {
   uv_handle_t *poll = calloc(1, uv_handle_size(UV_POLL));
-  if (h == NULL || poll == NULL) error = ENOMEM;
-  else error = port_open(&h->port, &at, integer(env, values[3]), integer(env, values[4]) != 0);
   uv_loop_t *loop;
-  if (error == 0 && (napi_get_uv_event_loop(env, &loop) != 0 || uv_poll_init(loop, poll, h->port.fd) != 0)) {
+  if (error == 0 && (poll == NULL || napi_get_uv_event_loop(env, &loop) != 0 ||
+                     uv_poll_init(loop, poll, h->port.fd) != 0)) {
     close(h->port.fd);
     error = EIO;
   }
@@ -213,16 +203,41 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   uv_handle_set_data(poll, h);
   napi_value result;
   napi_create_external(env, h, on_collected, NULL, &result);
-  napi_create_reference(env, values[0], 1, &h->self);
+  napi_create_reference(env, self, 1, &h->self);
   napi_add_async_cleanup_hook(env, on_thread_end, h, &h->cleanup);
   return result;
 }
 
-// describe(handle) → { port, receiveBuffer, gso, gro }
+// open(self, address, port, receiveBuffer, reusePort) → the handle of the port `self`, or throws ERRNO.
+static napi_value open_port(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct thread *thread = thread_of(env, info, values);
+  char text[64];
+  union address at;
+  napi_get_value_string_utf8(env, values[1], text, sizeof text, NULL);
+  int error = parse_address(text, integer(env, values[2]), &at);
+  if (error != 0) return fail(env, error);
+  struct handle *h = calloc(1, sizeof *h);
+  if (h == NULL) return fail(env, ENOMEM);
+  return join(env, values[0], thread, h,
+              port_open(&h->port, &at, integer(env, values[3]), integer(env, values[4]) != 0));
+}
+
+// adopt(self, fd) → the handle of the port `self` on a socket that another process has bound, or throws ERRNO.
+static napi_value adopt_port(napi_env env, napi_callback_info info) {
+  napi_value values[VALUES];
+  struct thread *thread = thread_of(env, info, values);
+  struct handle *h = calloc(1, sizeof *h);
+  if (h == NULL) return fail(env, ENOMEM);
+  return join(env, values[0], thread, h, port_adopt(&h->port, integer(env, values[1])));
+}
+
+// describe(handle) → { fd, port, receiveBuffer, gso, gro }
 static napi_value describe(napi_env env, napi_callback_info info) {
   napi_value values[VALUES], result;
   struct handle *h = handle_of(env, info, values);
   napi_create_object(env, &result);
+  napi_set_named_property(env, result, "fd", number(env, h->port.fd));
   napi_set_named_property(env, result, "port", number(env, h->port.number));
   napi_set_named_property(env, result, "receiveBuffer", number(env, h->port.receive_buffer));
   napi_set_named_property(env, result, "gso", number(env, h->port.gso));
@@ -292,7 +307,7 @@ __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_e
   if (thread == NULL) return fail(env, ENOMEM);
   napi_set_instance_data(env, thread, on_unload, NULL);
   static const struct { const char *name; napi_callback call; } functions[] = {
-      {"setUp", set_up}, {"open", open_port}, {"describe", describe},    {"start", start},
+      {"setUp", set_up}, {"open", open_port}, {"adopt", adopt_port}, {"describe", describe},    {"start", start},
       {"setRemote", set_remote}, {"send", send_out},  {"addressOf", address_of}, {"close", close_port},
   };
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {

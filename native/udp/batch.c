@@ -81,6 +81,20 @@ int port_open(struct port *port, const union address *at, int receive_buffer, bo
   return error;
 }
 
+// Another process has bound it, and may hold it still.
+int port_adopt(struct port *port, int fd) {
+  union address bound;
+  socklen_t length = sizeof bound;
+  port->fd = fd;
+  if (getsockname(fd, &bound.any, &length) < 0) return errno;
+  port->family = bound.any.sa_family;
+  port->number = ntohs(bound.four.sin_port);
+  length = sizeof port->receive_buffer;
+  if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &port->receive_buffer, &length) < 0) return errno;
+  port->receive_buffer /= 2;
+  return probe(port);
+}
+
 int parse_address(const char *text, int number, union address *address) {
   memset(address, 0, sizeof *address);
   if (inet_pton(AF_INET, text, &address->four.sin_addr) == 1) {

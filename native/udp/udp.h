@@ -47,6 +47,7 @@ struct port {
 
 // Each returns 0 or an errno.
 int port_open(struct port *, const union address *at, int receive_buffer, bool reuse_port);
+int port_adopt(struct port *, int fd);
 int parse_address(const char *text, int number, union address *);
 // Text of `size` ≥ 64 bytes, with the zone of a link-local address.
 void print_address(const union address *, char *text, int size);

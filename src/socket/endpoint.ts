@@ -8,6 +8,7 @@ import { systemClock } from '../core/ports.ts'
 import type { Driver } from './driver.ts'
 import { bindDriver, type DriverChoice } from './drivers.ts'
 import { closedError } from './errors.ts'
+import { adoptNative } from './native.ts'
 import { unmapped } from './paths.ts'
 
 export interface UdpEndpointOptions {
@@ -26,6 +27,8 @@ export interface UdpEndpointOptions {
    * remote address to one of them. Default false. Needs the native driver, or Node.js 22.12.
    */
   readonly reusePort?: boolean
+  /** The sockets of this port, bound by the parent process: see {@link HeldPort}. Nothing is bound then. */
+  readonly inherited?: readonly number[]
   readonly logger?: Logger
 }
 
@@ -119,6 +122,7 @@ export class UdpEndpoint {
       )
     }
     signal?.throwIfAborted()
+    if (options.inherited !== undefined) return new UdpEndpoint(adoptNative(host, options.inherited), logger)
     const driver = await bindDriver({ address: host, port }, options.driver, {
       recvBufferSize: options.recvBufferSize ?? 4 * 1024 * 1024,
       reusePort: options.reusePort ?? false,

@@ -1,6 +1,7 @@
 export type { Driver, DriverHandler } from './driver.ts'
 export { bindDriver, setDefaultDriver } from './drivers.ts'
 export type { DriverChoice } from './drivers.ts'
+export { HeldPort } from './held-port.ts'
 export { UdpEndpoint } from './endpoint.ts'
 export type { Attachment, EndpointCounters, UdpEndpointOptions } from './endpoint.ts'
 export type { SocketErrorCode } from './errors.ts'

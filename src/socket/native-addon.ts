@@ -18,6 +18,8 @@ export interface Addon {
     state: Int32Array,
   ): void
   open(self: PortSelf, address: string, port: number, receiveBuffer: number, reusePort: 0 | 1): Handle
+  /** A socket that another process has bound. */
+  adopt(self: PortSelf, fd: number): Handle
   describe(handle: Handle): PortDescription
   start(handle: Handle): void
   setRemote(slot: number, address: string, port: number): void
@@ -37,6 +39,7 @@ export interface Handle {
 }
 
 export interface PortDescription {
+  readonly fd: number
   readonly port: number
   readonly receiveBuffer: number
   readonly gso: 0 | 1

@@ -20,16 +20,40 @@ export class NativePort implements Collecting, PortSelf, Receiving {
   /** What the kernel had no room for, and what came after it; undefined while nothing waits. */
   #backlog: Backlog | undefined
 
-  /** @throws {SystemError} `ERR_NATWORK_SOCKET_…` */
-  constructor(addon: Addon, memory: ThreadMemory, at: SocketAddress, options: DriverOptions) {
+  /**
+   * @param open gives the addon's handle of this port.
+   * @throws what `open` throws.
+   */
+  private constructor(addon: Addon, memory: ThreadMemory, open: (self: PortSelf) => Handle) {
     this.#addon = addon
     this.#memory = memory
+    this.#handle = open(this)
+    this.description = addon.describe(this.#handle)
+  }
+
+  /** @throws {SystemError} `ERR_NATWORK_SOCKET_…` */
+  static bind(addon: Addon, memory: ThreadMemory, at: SocketAddress, options: DriverOptions): NativePort {
+    const { recvBufferSize, reusePort } = options
     try {
-      this.#handle = addon.open(this, at.address, at.port, options.recvBufferSize, options.reusePort ? 1 : 0)
+      return new NativePort(addon, memory, (self) =>
+        addon.open(self, at.address, at.port, recvBufferSize, reusePort ? 1 : 0),
+      )
     } catch (error) {
       throw openError(at, errnoOf(error))
     }
-    this.description = addon.describe(this.#handle)
+  }
+
+  /**
+   * A socket that another process has bound.
+   *
+   * @throws {SystemError} `ERR_NATWORK_SOCKET_DRIVER`
+   */
+  static adopt(addon: Addon, memory: ThreadMemory, fd: number): NativePort {
+    try {
+      return new NativePort(addon, memory, (self) => addon.adopt(self, fd))
+    } catch (error) {
+      throw driverError(systemCallError('getsockname', errnoOf(error)))
+    }
   }
 
   start(handler: DriverHandler): void {

@@ -14,15 +14,30 @@ import { SendMemory } from './native-send.ts'
  * @throws {SystemError} `ERR_NATWORK_SOCKET_DRIVER` where there is no such driver; `ERR_NATWORK_SOCKET_…` when the port
  * cannot be had; nothing stays open then.
  */
-export async function openNative(at: SocketAddress, options: DriverOptions): Promise<Driver> {
+export async function openNative(at: SocketAddress, options: DriverOptions): Promise<NativeDriver> {
   const addon = loadAddon()
   const memory = (threadMemory ??= makeMemory(addon))
   const ports = await bindFamilies(
     at,
-    (one) => new NativePort(addon, memory, one, options),
+    (one) => NativePort.bind(addon, memory, one, options),
     (port) => port.description.port,
   )
   return new NativeDriver(at.address, ports)
+}
+
+/**
+ * The same on sockets that a parent process has bound: its {@link NativeDriver.fds}, inherited.
+ *
+ * @throws {SystemError} `ERR_NATWORK_SOCKET_DRIVER`
+ */
+export function adoptNative(host: string, fds: readonly number[]): NativeDriver {
+  const addon = loadAddon()
+  const memory = (threadMemory ??= makeMemory(addon))
+  const [first, second] = fds.map((fd) => NativePort.adopt(addon, memory, fd))
+  return new NativeDriver(
+    host,
+    familyOf(host) === 4 ? { four: first, six: undefined } : { six: first, four: second },
+  )
 }
 
 let threadMemory: ThreadMemory | undefined
@@ -38,7 +53,7 @@ function callPort(this: PortSelf, what: number, detail: number): void {
   this.onEvent(what, detail)
 }
 
-class NativeDriver implements Driver {
+export class NativeDriver implements Driver {
   readonly address: SocketAddress
   readonly #four: NativePort | undefined
   readonly #six: NativePort | undefined
@@ -58,6 +73,11 @@ class NativeDriver implements Driver {
 
   get recvBufferSize(): number {
     return Math.min(...this.#ports().map(({ description }) => description.receiveBuffer))
+  }
+
+  /** The socket of the address's own family, and for `::` the one for IPv4. */
+  get fds(): readonly number[] {
+    return [this.#six, this.#four].filter((port) => port !== undefined).map((port) => port.description.fd)
   }
 
   start(handler: DriverHandler): void {
