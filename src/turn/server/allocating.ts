@@ -13,7 +13,7 @@ import {
 } from '../protocol/constants.ts'
 import type { Expiring } from './agenda.ts'
 import { Allocation } from './allocation.ts'
-import type { ClientLink, Opened, OpenRequest, RelayedSocket } from './io.ts'
+import type { ClientLink, Opened, OpenRequest, NotAdmitted, RelayedSocket } from './io.ts'
 import { sourceKey } from './limits.ts'
 import { seconds, type Ask, type Relay } from './relay.ts'
 
@@ -81,17 +81,17 @@ export class Allocating {
     link.opening = true
     const ticket = this.#nextTicket++
     this.#waiting.set(ticket, waiting)
-    if (reservation === undefined) relay.tell({ type: 'open', request, ticket })
+    if (reservation === undefined) relay.tell({ type: 'open', request, ticket, account, source })
     else this.opened(ask.now, ticket, { sockets: [this.#redeem(reservation)] })
   }
 
-  opened(now: Micros, ticket: number, { sockets, reserved }: Opened): void {
+  opened(now: Micros, ticket: number, { sockets, reserved, refusal = noPort }: Opened): void {
     const waiting = this.#waiting.get(ticket)
     const [first, second] = sockets
     const got = [first, second].filter((socket) => socket !== undefined)
     if (waiting === undefined || got.length === 0) {
       for (const socket of [...got, reserved]) socket?.close()
-      if (waiting !== undefined) this.#fail(ticket, waiting)
+      if (waiting !== undefined) this.#fail(ticket, waiting, refusal)
       return
     }
     this.#waiting.delete(ticket)
@@ -136,10 +136,10 @@ export class Allocating {
     for (const reservation of [...this.#reservations.values()]) reservation.expire()
   }
 
-  #fail(ticket: number, waiting: Waiting): void {
+  #fail(ticket: number, waiting: Waiting, { code, reason }: NotAdmitted): void {
     const { ask } = waiting
     this.#drop(ticket, waiting)
-    this.#relay.refuse(ask, ErrorCode.InsufficientCapacity, undefined, { reason: 'no free port' })
+    this.#relay.refuse(ask, code, undefined, { reason })
     ask.link.released()
   }
 
@@ -199,6 +199,7 @@ export class Allocating {
       (mobility !== undefined && mobility.length > 0)
     if (wrong) return ErrorCode.BadRequest
     if (mobility !== undefined && !relay.mobilityAllowed) return ErrorCode.MobilityForbidden
+    if (reserve && relay.siblings !== undefined) return ErrorCode.InsufficientCapacity
     const key = token === undefined ? undefined : Buffer.from(token).toString('hex')
     const reservation = key === undefined ? undefined : this.#reservations.get(key)
     // Whoever has only seen the token must not take the port.
@@ -284,6 +285,8 @@ export class Allocating {
 /** What coturn up to 4.6 writes and reads for ADDITIONAL-ADDRESS-FAMILY (0x8000), and for ADDRESS-ERROR-CODE (0x8001). */
 const COTURN_ADDITIONAL_FAMILY = 0x8032
 const COTURN_ADDRESS_ERROR = 0x8033
+
+const noPort: NotAdmitted = { code: ErrorCode.InsufficientCapacity, reason: 'no free port' }
 
 interface Wanted extends OpenRequest {
   readonly token?: string

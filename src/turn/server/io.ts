@@ -49,8 +49,36 @@ export interface OpenRequest {
   readonly reserve: boolean
 }
 
+/**
+ * Other relays that are one with this one to their clients, each in a process of its own. What one allocation takes is
+ * counted over all of them. A client that comes by another 5-tuple may meet another of them: so there are no port
+ * reservations (EVEN-PORT's R bit), no mobility and no TCP allocations, which all need the same one again.
+ */
+export interface Siblings {
+  /**
+   * Counts one allocation more, of an account and from a source; as soon as the answer is asked for, whatever it is.
+   *
+   * @returns why there must not be one: an error code.
+   */
+  admit(account: string, source: string): Promise<NotAdmitted | undefined>
+  /** Counts one less. */
+  release(account: string, source: string): void
+  /** Is this a relayed transport address of another one? */
+  isRelayed(address: string, port: number): boolean
+  /** A relayed transport address is ours from now on; or no more. */
+  relays(at: SocketAddress, ours: boolean): void
+}
+
+export interface NotAdmitted {
+  readonly code: number
+  /** For the log. */
+  readonly reason: string
+}
+
 /** What the driver opened. Absent where it could not. */
 export interface Opened {
+  /** Why nothing was opened, where it was no lack of ports. */
+  readonly refusal?: NotAdmitted
   readonly sockets: readonly (RelayedSocket | undefined)[]
   readonly reserved?: RelayedSocket
 }
@@ -66,7 +94,14 @@ export interface PeerConnection {
 
 /** What {@link Relay.pollEvent} gives. */
 export type RelayEvent =
-  | { readonly type: 'open'; readonly request: OpenRequest; readonly ticket: number }
+  | {
+      readonly type: 'open'
+      readonly request: OpenRequest
+      readonly ticket: number
+      /** Whose allocation it will be: see {@link Siblings.admit}. */
+      readonly account: string
+      readonly source: string
+    }
   | {
       /** Connect from the relayed address; answer with {@link Relay.connected} or {@link Relay.connectFailed}. */
       readonly type: 'connect'

@@ -19,7 +19,7 @@ import { Agenda } from './agenda.ts'
 import type { Allocation, Permission } from './allocation.ts'
 import { Allocating } from './allocating.ts'
 import { Bandwidth } from './bandwidth.ts'
-import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent } from './io.ts'
+import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent, Siblings } from './io.ts'
 import { defaultLimits, sourceKey, Tally, type RelayLimits } from './limits.ts'
 import { Mobility } from './mobility.ts'
 import { handleChannelBind, handleCreatePermission, handleSend } from './peers.ts'
@@ -50,6 +50,8 @@ export interface RelayOptions extends RelaySettings {
   readonly families: readonly AddressFamily[]
   /** Do the sockets leave DF set (RFC 8656 §14)? Otherwise DONT-FRAGMENT is an unknown attribute. */
   readonly dontFragment?: boolean
+  /** Where this relay is one of several. */
+  readonly siblings?: Siblings
 }
 
 /** Since the start. */
@@ -104,6 +106,7 @@ export class Relay {
   readonly rng: Rng
   readonly families: readonly AddressFamily[]
   readonly dontFragment: boolean
+  readonly siblings: Siblings | undefined
   readonly toClients: ToClients
   readonly bandwidth = new Bandwidth()
   readonly agenda = new Agenda()
@@ -134,6 +137,7 @@ export class Relay {
     this.toClients = new ToClients(options.rng)
     this.families = options.families
     this.dontFragment = options.dontFragment ?? false
+    this.siblings = options.siblings
     this.#auth = options.auth
     this.#allocating = new Allocating(this)
     this.#mobility = new Mobility(this)
@@ -149,8 +153,8 @@ export class Relay {
     this.policy = settings.policy ?? new PeerPolicy()
     this.policyVersion++
     this.limits = { ...defaultLimits, ...settings.limits }
-    this.tcpAllowed = settings.tcp ?? false
-    this.mobilityAllowed = settings.mobility ?? true
+    this.tcpAllowed = (settings.tcp ?? false) && this.siblings === undefined
+    this.mobilityAllowed = (settings.mobility ?? true) && this.siblings === undefined
     this.#limiter = rateLimit === false ? undefined : new SourceLimiter(this.rng, rateLimit)
     this.bandwidth.configure(this.limits)
   }
@@ -268,6 +272,7 @@ export class Relay {
   release(account: string, source: string): void {
     this.perUser.remove(account)
     this.perSource.remove(sourceKey(source))
+    this.siblings?.release(account, source)
   }
 
   add(allocation: Allocation): void {

@@ -10,7 +10,7 @@ import { Method } from '../../../stun/codec/registry.ts'
 import { LongTermServerAuth, type CredentialStore } from '../../../stun/credentials/server.ts'
 import { TurnUsageError } from '../../errors.ts'
 import { TransportProtocol, type AddressFamily } from '../../protocol/constants.ts'
-import type { ClientLink, OpenRequest, RelayedSocket, RelayEvent } from '../../server/io.ts'
+import type { ClientLink, OpenRequest, RelayedSocket, RelayEvent, Siblings } from '../../server/io.ts'
 import { PeerPolicy, type PeerPolicyOptions } from '../../server/policy.ts'
 import { Relay, type RelaySettings } from '../../server/relay.ts'
 import { TurnServer } from '../../server/server.ts'
@@ -33,6 +33,8 @@ export interface RelayHostOptions extends RelayHostSettings {
   /** Seconds after which clients are asked to answer another nonce; default 600. */
   readonly nonceLifetime?: number
   readonly logger?: Logger
+  /** Where this relay is one of several processes. */
+  readonly siblings?: Siblings
 }
 
 /**
@@ -44,6 +46,7 @@ export class RelayHost {
   readonly #addresses: readonly RelayAddress[]
   readonly #ports: RelayPorts
   readonly #logger: Logger
+  readonly #siblings: Siblings | undefined
   readonly #flusher = new Flusher()
   readonly #secret = randomBytes(32)
   readonly #nonceLifetime: number
@@ -56,7 +59,7 @@ export class RelayHost {
 
   /** @throws {TurnUsageError} `ERR_NATWORK_TURN_CONFIG` */
   constructor(options: RelayHostOptions) {
-    const { addresses, ports } = options
+    const { addresses, ports, siblings } = options
     if (addresses.length === 0) {
       throw new TurnUsageError(
         'ERR_NATWORK_TURN_CONFIG',
@@ -70,7 +73,8 @@ export class RelayHost {
       )
     }
     this.#addresses = addresses
-    this.#ports = new RelayPorts(systemRng, ports)
+    this.#siblings = siblings
+    this.#ports = new RelayPorts(systemRng, ports, siblings?.isRelayed.bind(siblings))
     this.#logger = options.logger ?? silentLogger
     this.#nonceLifetime = options.nonceLifetime ?? 600
     const families: AddressFamily[] = [...new Set(addresses.map(({ host }) => familyNumber(host)))]
@@ -80,6 +84,7 @@ export class RelayHost {
       families,
       // Linux sets DF on UDP unless told otherwise (ip(7), IP_PMTUDISC_WANT).
       dontFragment: process.platform === 'linux',
+      ...(options.siblings !== undefined && { siblings: options.siblings }),
     })
   }
 
@@ -155,7 +160,7 @@ export class RelayHost {
   #handle(event: RelayEvent): void {
     switch (event.type) {
       case 'open':
-        void this.#open(event.request, event.ticket)
+        void this.#open(event)
         break
       case 'connect':
         if (event.from instanceof TcpRelayed) {
@@ -205,7 +210,14 @@ export class RelayHost {
     }
   }
 
-  async #open(request: OpenRequest, ticket: number): Promise<void> {
+  async #open({ request, ticket, account, source }: RelayEvent & { type: 'open' }): Promise<void> {
+    const refusal = await this.#siblings?.admit(account, source)
+    if (refusal !== undefined) {
+      this.relay.opened(systemClock.now(), ticket, { sockets: [], refusal })
+      this.drain()
+      this.#flushClients()
+      return
+    }
     const sockets: (RelayedSocket | undefined)[] = []
     let reserved: RelayedSocket | undefined
     for (const family of request.families) {
@@ -248,8 +260,12 @@ export class RelayHost {
     const address = { address: external, port }
     // Before the first await: two requests must not try the same port.
     this.#ports.take(address)
-    const onClose = (): void => {
+    const free = (): void => {
       this.#ports.free(address)
+    }
+    const onClose = (): void => {
+      free()
+      this.#siblings?.relays(address, false)
     }
     try {
       if (transport === TransportProtocol.Tcp) {
@@ -267,9 +283,10 @@ export class RelayHost {
         recvBufferSize: RELAY_RECEIVE_BUFFER,
         reusePort: false,
       })
+      this.#siblings?.relays(address, true)
       return new UdpRelayed(driver, address, this.#flusher, this.#flushClients, onClose)
     } catch {
-      onClose()
+      free()
       return undefined
     }
   }

@@ -22,18 +22,25 @@ export class RelayPorts {
   readonly #rng: Rng
   readonly #min: number
   readonly #max: number
+  readonly #isElsewhere: (address: string, port: number) => boolean
   /** `address port` of those in use, as peers see them. Bounded by the range and the number of addresses. */
   readonly #used = new Set<string>()
 
-  constructor(rng: Rng, { min, max }: { readonly min: number; readonly max: number } = DEFAULT_PORTS) {
+  /** @param isElsewhere is this port taken by another process of this relay? */
+  constructor(
+    rng: Rng,
+    { min, max }: { readonly min: number; readonly max: number } = DEFAULT_PORTS,
+    isElsewhere: (address: string, port: number) => boolean = () => false,
+  ) {
     this.#rng = rng
+    this.#isElsewhere = isElsewhere
     this.#min = min
     this.#max = max
   }
 
   /** Is this one of the transport addresses that are relayed now? */
   has(address: string, port: number): boolean {
-    return this.#used.has(keyOf({ address, port }))
+    return this.#used.has(keyOf({ address, port })) || this.#isElsewhere(address, port)
   }
 
   /**

@@ -30,6 +30,8 @@ export interface TurnServiceOptions extends RelayHostOptions {
   readonly maxConnections?: number
   /** TCP and TLS connections at once from one address (IPv6: one /64); default 256. */
   readonly maxConnectionsPerSource?: number
+  /** For each `udp` port of `listen`, in this order: sockets that the parent process has bound ({@link HeldPort}). */
+  readonly inherited?: readonly (readonly number[])[]
 }
 
 export interface TlsFiles {
@@ -139,10 +141,16 @@ export class TurnService {
   }
 
   async #listen(): Promise<void> {
-    const { listen = defaultListen, tls, logger = silentLogger } = this.#options
+    const { listen = defaultListen, tls, logger = silentLogger, inherited = [] } = this.#options
     for (const { host, port, transport } of listen) {
       if (transport === 'udp') {
-        const endpoint = await UdpEndpoint.bind({ host, port, logger })
+        const held = inherited[this.#endpoints.length]
+        const endpoint = await UdpEndpoint.bind({
+          host,
+          port,
+          logger,
+          ...(held !== undefined && { inherited: held }),
+        })
         this.#endpoints.push(endpoint)
         this.host.attach(endpoint, this.#channels)
         endpoint.attach(new StunServer(this.#responder, { classic: true }), () => undefined)
