@@ -5,6 +5,9 @@ import { formatAddress, PeerError, UsageError } from '../../core/index.ts'
 import { PasswordAlgorithm } from '../../stun/codec/registry.ts'
 import { longTermKey } from '../../stun/credentials/keys.ts'
 import type { RelayStatus } from '../relay/admin.ts'
+import type { WorkerSettings } from '../relay/messages.ts'
+import type { RunningRelay } from '../relay/running.ts'
+import type { RelaySnapshot } from '../relay/snapshot.ts'
 import { findFolders } from '../folders.ts'
 import { createLogger } from '../log.ts'
 import { parseDuration } from '../names.ts'
@@ -19,6 +22,7 @@ export function registerRelay(program: Command, shell: Shell): Command {
     .command('relay')
     .description('run a TURN server (RFC 8656) for those that no direct path connects; see docs/relay.md')
     .option('--old-channels', 'take RFC 5766’s channel numbers too (0x5000–0x7FFF), for old clients')
+    .option('--workers <n>', 'processes that share the ports, for several cores (`workers`; Linux)')
     .addHelpText(
       'after',
       `
@@ -31,8 +35,8 @@ Examples:
   natwork relay status
   natwork relay check turn:192.0.2.1:3478 --user alice`,
     )
-    .action(async (options: { oldChannels?: boolean }, command: Command) => {
-      await untilStopped(() => run(shell, configFile(shell, command), options.oldChannels === true))
+    .action(async (flags: RelayFlags, command: Command) => {
+      await untilStopped(() => run(shell, configFile(shell, command), flags))
     })
   registerStatus(relay, shell)
   registerUser(relay, shell)
@@ -41,31 +45,40 @@ Examples:
   return relay
 }
 
-async function run(shell: Shell, file: string, oldChannels: boolean): Promise<void> {
+async function run(shell: Shell, file: string, flags: RelayFlags): Promise<void> {
   const { loadRelayConfig, serviceOptions } = await import('../relay/config.ts')
   const { startAdmin } = await import('../relay/admin.ts')
-  const { TurnService } = await import('../../turn/index.ts')
-  const config = loadRelayConfig(file)
+  const { runHere } = await import('../relay/running.ts')
+  const { RelayWorkers } = await import('../relay/workers.ts')
+  const read = (): WorkerSettings => {
+    const config = loadRelayConfig(file, flags.workers)
+    // What is wrong with the files that it names is known now, too.
+    serviceOptions(config, file)
+    return { config, file, oldChannels: flags.oldChannels === true }
+  }
+  const settings = read()
+  const { config } = settings
   const logger = createLogger(config.logLevel, shell.stderr, shell.output.json)
-  const options = serviceOptions(config, file)
-  const service = await TurnService.listen({
-    ...options,
-    oldChannels: oldChannels || config.oldChannels,
-    logger,
-  })
+  let relay: RunningRelay | undefined
+  const look = (): Promise<RelaySnapshot> =>
+    relay === undefined ? Promise.reject(new Error('not yet')) : relay.snapshot()
+  const admin = config.admin === false ? undefined : await startAdmin(config.admin, look, version)
   try {
-    const admin = config.admin === false ? undefined : await startAdmin(config.admin, service, version)
+    relay =
+      config.workers === 1
+        ? await runHere(settings, admin?.address, logger)
+        : await RelayWorkers.start(settings, config.workers, admin?.address, logger)
+    const running = relay
     shell.onHangup(() => {
       // What is wrong with the new settings must not end a relay that runs.
       try {
-        const { users, peers, tls, ...rest } = serviceOptions(loadRelayConfig(file), file)
-        service.configure({ ...rest, users, ...(peers && { peers }), ...(tls && { tls }) })
+        running.configure(read())
         logger.info('settings read again', { file })
       } catch (error) {
         logger.error('settings not taken: the old ones hold', { error: (error as Error).message })
       }
     })
-    const { udpAddresses, streamAddresses } = service
+    const { udpAddresses, streamAddresses } = relay
     const listens = [...udpAddresses, ...streamAddresses].map(formatAddress)
     shell.output.result(
       {
@@ -73,23 +86,31 @@ async function run(shell: Shell, file: string, oldChannels: boolean): Promise<vo
         pid: process.pid,
         listens,
         admin: admin === undefined ? null : formatAddress(admin.address),
+        workers: config.workers,
       },
       (style) =>
         [
           `${style.green('●')} ${style.bold('natwork relay is up')}`,
           `  clients    UDP ${udpAddresses.map(formatAddress).join(', ') || 'none'}`,
           `             TCP/TLS ${streamAddresses.map(formatAddress).join(', ') || 'none'}`,
+          ...(config.workers === 1 ? [] : [`  workers    ${config.workers}`]),
           ...(admin === undefined ? [] : [`  metrics    http://${formatAddress(admin.address)}/metrics`]),
           style.dim('Ctrl-C ends it.'),
         ].join('\n'),
     )
     await stopped(shell.signal)
-    logger.info('draining', { allocations: service.host.relay.allocations.size, seconds: config.drain })
-    await service.drain(config.drain * 1_000, config.alternate)
-    await admin?.close()
+    const { allocationCount: allocations } = await relay.snapshot()
+    logger.info('draining', { allocations, seconds: config.drain })
+    await relay.drain(config.drain * 1_000, config.alternate)
   } finally {
-    await service.close()
+    await admin?.close()
+    await relay?.close()
   }
+}
+
+interface RelayFlags {
+  readonly oldChannels?: boolean
+  readonly workers?: string
 }
 
 /** `natwork relay status`. */
@@ -119,7 +140,7 @@ function registerStatus(relay: Command, shell: Shell): void {
 
 function describe(status: RelayStatus, style: Style): string {
   const rows = status.allocations.map((one) => [
-    String(one.id),
+    one.worker === undefined ? String(one.id) : `${one.worker}/${one.id}`,
     one.user,
     one.client,
     one.relayed.join(' '),
@@ -132,6 +153,10 @@ function describe(status: RelayStatus, style: Style): string {
     `${dot} ${style.bold(`natwork relay ${status.version}`)}${status.draining ? ', draining' : ''}`,
     `  pid ${status.pid}, up ${formatAge(status.uptime)}`,
     `  UDP ${status.udp.join(', ') || 'none'}; TCP/TLS ${status.streams.join(', ') || 'none'}`,
+    ...status.workers.map(
+      ({ number, pid, allocations, packets }) =>
+        `  worker ${number}: pid ${pid}, ${allocations} allocations, ${packets} packets`,
+    ),
     `  ${status.allocationCount} allocations, ${status.packets} packets, ${formatBytes(status.bytes)}, ${status.refusals} refusals`,
     '',
     rows.length === 0

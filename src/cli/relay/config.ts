@@ -27,17 +27,25 @@ export type RelayConfig = z.output<typeof schema>
 /**
  * Reads `relay.yaml`.
  *
+ * @param workers what was said in place of its `workers`.
  * @throws {UsageError} `ERR_NATWORK_CONFIG`: one line that names the file, the line, the field and what to write.
  */
-export function loadRelayConfig(file: string): RelayConfig {
-  const config = check(schema, fields, readConfigFile(schema, fields, file, true), (path) => {
+export function loadRelayConfig(file: string, workers?: string): RelayConfig {
+  const read = check(schema, fields, readConfigFile(schema, fields, file, true), (path) => {
     return `${file}: ${path.join('.')}`
   })
+  const config = workers === undefined ? read : { ...read, workers: workersIn(workers) }
   if (config.users === undefined && config.sharedSecret === undefined) {
     throw configError(file, 'nobody could use this relay: set `users` or `sharedSecret`')
   }
   if (config.tls === undefined && config.listen.some(({ transport }) => transport === 'tls')) {
     throw configError(file, 'a `tls:` port needs `tls` with `cert` and `key`')
+  }
+  if (config.workers > 1 && config.tcpRelaying) {
+    throw configError(
+      file,
+      '`tcpRelaying` needs `workers: 1`: both connections of a client have to meet the same process',
+    )
   }
   return config
 }
@@ -176,6 +184,10 @@ const limitsSchema = z.strictObject({
   lifetime: durationSchema.optional(),
 })
 
+/** Far more than help: each takes a core. */
+const MAX_WORKERS = 64
+const WORKERS = `write a number of 1–${MAX_WORKERS}: one for each core that the relay may use`
+
 const schema = z.strictObject({
   realm: z.string('write a name for those who log in, such as the host name of this relay').min(1),
   listen: z
@@ -200,6 +212,7 @@ const schema = z.strictObject({
   tcpRelaying: z.boolean().default(false),
   mobility: z.boolean().default(true),
   oldChannels: z.boolean().default(false),
+  workers: z.int(WORKERS).min(1, WORKERS).max(MAX_WORKERS, WORKERS).default(1),
   limits: limitsSchema.default({}),
   rateLimit: z.union([z.literal(false), z.strictObject({ perSecond: count, burst: count })]).optional(),
   maxConnections: count.optional(),
@@ -244,6 +257,12 @@ function keysIn({ md5, sha256 }: { md5?: string | undefined; sha256?: string | u
     ...(md5 !== undefined && { md5: Buffer.from(md5, 'hex') }),
     ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
   }
+}
+
+function workersIn(text: string): number {
+  const workers = /^\d{1,2}$/.test(text) ? Number(text) : 0
+  if (workers >= 1 && workers <= MAX_WORKERS) return workers
+  throw new UsageError('ERR_NATWORK_ARGUMENT', `--workers ${text}: ${WORKERS}`)
 }
 
 /** A path in the file is seen from the file. */
