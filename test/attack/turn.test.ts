@@ -582,25 +582,37 @@ describe('over TCP', () => {
   })
 })
 
-test('`natwork relay check` finds nothing on a relay as it comes', async () => {
-  const service = await TurnService.listen({
-    users: new StaticUsers(realm, users),
-    addresses: [{ host: '127.0.0.1' }, { host: '::1' }],
-    listen: [
-      { host: '127.0.0.1', port: 0, transport: 'udp' },
-      { host: '127.0.0.1', port: 0, transport: 'tcp' },
-    ],
-  })
-  try {
-    const server = service.udpAddresses[0]!
-    const user = { username: 'alice', password: users['alice']! }
-    for (const { name, run } of attacks) {
-      const { verdict, detail } = await run({ server, user, tcp: true })
-      assert.equal(verdict, 'held', `${name}: ${detail}`)
+describe('`natwork relay check`', () => {
+  // Between two addresses of the relay itself, and on loopback those are no peers.
+  const amongItself = ['data without permission', 'ChannelData whose length lies']
+
+  async function check(allow: readonly string[], names: (name: string) => boolean): Promise<void> {
+    const service = await TurnService.listen({
+      users: new StaticUsers(realm, users),
+      addresses: [{ host: '127.0.0.1' }, { host: '::1' }],
+      peers: { allow },
+      listen: [
+        { host: '127.0.0.1', port: 0, transport: 'udp' },
+        { host: '127.0.0.1', port: 0, transport: 'tcp' },
+      ],
+      idleTimeout: 3_000,
+    })
+    try {
+      const server = service.udpAddresses[0]!
+      const user = { username: 'alice', password: users['alice']! }
+      for (const { name, run } of attacks.filter((one) => names(one.name))) {
+        const { verdict, detail } = await run({ server, user, tcp: true })
+        assert.equal(verdict, 'held', `${name}: ${detail}`)
+      }
+    } finally {
+      await service.close()
     }
-  } finally {
-    await service.close()
   }
+
+  test('finds nothing on a relay as it comes', () => check([], (name) => !amongItself.includes(name)))
+
+  test('finds nothing between two of its addresses', () =>
+    check(['127.0.0.1'], (name) => amongItself.includes(name)))
 })
 
 /** However it ends: by a FIN or by a reset. */

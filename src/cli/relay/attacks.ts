@@ -1,5 +1,5 @@
 import { formatAddress, familyOf, type SocketAddress } from '../../core/index.ts'
-import { Attribute, Method } from '../../stun/index.ts'
+import { Attribute, Method, type StunView } from '../../stun/index.ts'
 import { TransportProtocol } from '../../turn/index.ts'
 import { Probe } from './probe.ts'
 
@@ -84,10 +84,14 @@ export const attacks: readonly Attack[] = [
   { name: 'the relay itself as a peer', run: ownPort },
   { name: 'allocation of another 5-tuple', run: otherTuple },
   { name: 'reserved channel numbers', run: channelNumbers },
+  { name: 'data without permission', run: withoutPermission },
+  { name: 'ChannelData whose length lies', run: lyingLengths },
+  { name: 'padding that leaks memory (CVE-2020-4067)', run: padding },
   { name: 'permission flood', run: permissionFlood },
   { name: 'allocation flood', run: allocationFlood },
   { name: 'malformed messages', run: malformed },
   { name: 'malformed TCP framing', run: tcpFraming },
+  { name: 'slow-loris over TCP', run: slowLoris },
   { name: 'TCP relaying as a port scanner', run: tcpRelaying },
 ]
 
@@ -244,6 +248,80 @@ async function channelNumbers({ server, user }: Target): Promise<Outcome> {
   })
 }
 
+/** Two allocations of the relay talk to each other: nothing else is asked to answer. */
+async function between(
+  { server, user }: Target,
+  talk: (from: Probe, to: SocketAddress, heard: readonly string[]) => Promise<Outcome>,
+): Promise<Outcome> {
+  return withAllocation(server, user, (from, mine) =>
+    withAllocation(server, user, async (listener, theirs) => {
+      const heard: string[] = []
+      listener.onUnasked = (message) => heard.push(message.toString('latin1'))
+      const { code } = await listener.permit(mine)
+      if (code !== 0) return skipped(`its own relayed addresses are no peers: ${code}`)
+      return talk(from, theirs, heard)
+    }),
+  )
+}
+
+async function withoutPermission(target: Target): Promise<Outcome> {
+  return between(target, async (from, to, heard) => {
+    from.indicate(to, Buffer.from('never permitted'))
+    if ((await from.permit(to)).code !== 0) return skipped('its own relayed addresses are no peers')
+    if (!(await arrives(heard, 'permitted now', () => from.indicate(to, Buffer.from('permitted now'))))) {
+      return skipped('nothing is relayed between two of its own addresses')
+    }
+    return heard.some((one) => one.includes('never permitted')) ? through('it arrived') : held('dropped')
+  })
+}
+
+async function lyingLengths(target: Target): Promise<Outcome> {
+  return between(target, async (from, to, heard) => {
+    if ((await from.bind(0x4200, to)).code !== 0) return skipped('its own relayed addresses are no peers')
+    const frame = (length: number, text: string): Uint8Array =>
+      Buffer.concat([Buffer.of(0x42, 0, length >> 8, length & 255), Buffer.from(text)])
+    for (const length of [9, 100, 1_400, 0xffff]) from.send(frame(length, 'too long'))
+    if (!(await arrives(heard, 'the truth', () => from.send(frame(9, 'the truth'))))) {
+      return skipped('nothing is relayed between two of its own addresses')
+    }
+    return heard.some((one) => one.includes('too long'))
+      ? through('relayed with what was in memory behind it')
+      : held('dropped')
+  })
+}
+
+/** Until it is heard; sent a few times, as datagrams get lost. */
+async function arrives(heard: readonly string[], text: string, send: () => void): Promise<boolean> {
+  for (let n = 0; n < 20; n++) {
+    if (n % 5 === 0) send()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    if (heard.some((one) => one.includes(text))) return true
+  }
+  return false
+}
+
+/** Every answer of a conversation, errors and successes: what is behind an attribute's value has to be zero. */
+async function padding({ server, user }: Target): Promise<Outcome> {
+  const dirty: string[] = []
+  const look = ({ view }: { view: StunView }): void => {
+    for (let at = view.first(); at !== -1; at = view.next(at)) {
+      const end = at + 4 + view.lengthAt(at)
+      const rest = view.bytes.subarray(end, at + 4 + ((view.lengthAt(at) + 3) & ~3))
+      if (rest.some((byte) => byte !== 0)) dirty.push(`0x${view.typeAt(at).toString(16)}`)
+    }
+  }
+  await withProbe(server, 'udp', undefined, async (probe) => look(await probe.allocate()))
+  await withProbe(server, 'udp', user, async (probe) => {
+    for (let n = 0; n < 5; n++) {
+      look(await probe.allocate())
+      look(await probe.request(Method.Refresh))
+      look(await probe.permit({ address: '8.8.8.8', port: 53 }))
+      look(await probe.bind(1, { address: '8.8.8.8', port: 53 }))
+    }
+  })
+  return dirty.length > 0 ? through(`behind attribute ${[...new Set(dirty)].join(', ')}`) : held('all zeros')
+}
+
 async function permissionFlood({ server, user }: Target): Promise<Outcome> {
   return withAllocation(server, user, async (probe) => {
     const at = (n: number): SocketAddress => ({ address: `8.${(n >> 8) & 255}.${n & 255}.8`, port: 9 })
@@ -307,6 +385,21 @@ async function tcpFraming({ server, user, tcp }: Target): Promise<Outcome> {
   })
 }
 
+/** A request that never gets whole. */
+async function slowLoris({ server, tcp }: Target): Promise<Outcome> {
+  if (!tcp) return skipped('no TCP port')
+  return withProbe(server, 'tcp', undefined, async (probe) => {
+    for (let seconds = 0; seconds < PATIENCE; seconds++) {
+      if (probe.closed) return held(`closed after ${seconds} s`)
+      // A byte now and then: who counts silence only is fooled.
+      if (seconds % 2 === 0)
+        probe.send(Uint8Array.of([0, 3, 0, 100, 0x21, 0x12, 0xa4, 0x42][seconds / 2] ?? 0))
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+    }
+    return through(`still open after ${PATIENCE} s`)
+  })
+}
+
 async function tcpRelaying({ server, user, tcp }: Target): Promise<Outcome> {
   if (!tcp) return skipped('no TCP port')
   return withProbe(server, 'tcp', user, async (probe) => {
@@ -326,17 +419,20 @@ async function tcpRelaying({ server, user, tcp }: Target): Promise<Outcome> {
 
 const FLOOD = 5_000
 const MANY_ALLOCATIONS = 300
+/** Seconds. */
+const PATIENCE = 90
 
 const zeros = (length: number): number[] => new Array<number>(length).fill(0)
 
 function withAllocation(
   server: SocketAddress,
   user: Target['user'],
-  use: (probe: Probe) => Promise<Outcome>,
+  use: (probe: Probe, relayed: SocketAddress) => Promise<Outcome>,
 ): Promise<Outcome> {
   return withProbe(server, 'udp', user, async (probe) => {
-    const { code } = await probe.allocate()
-    return code === 0 ? use(probe) : skipped(`no allocation: ${code}`)
+    const { code, view } = await probe.allocate()
+    const relayed = view.xorAddress(Attribute.XorRelayedAddress)
+    return code === 0 && relayed !== undefined ? use(probe, relayed) : skipped(`no allocation: ${code}`)
   })
 }
 
