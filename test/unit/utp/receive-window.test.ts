@@ -51,21 +51,22 @@ test('on a long path more may be in flight than waits in the socket', () => {
 })
 
 test('who only receives takes the round trip from the timestamps, whatever the clocks say', () => {
-  const rtt: RttEstimator = new RttEstimator()
-  assert.equal(rtt.estimate, 0)
+  const rtt = new RttEstimator()
+  const estimate = (): number => rtt.estimate
+  assert.equal(estimate(), 0)
   rtt.oneWayDelays(0, 40_000)
-  assert.equal(rtt.estimate, 0, 'the peer has measured nothing yet')
+  assert.equal(estimate(), 0, 'the peer has measured nothing yet')
   for (const ahead of [0, 5_000_000, 4_000_000_000]) {
     rtt.reset()
     rtt.oneWayDelays((60_000 + ahead) >>> 0, (40_000 - ahead) >>> 0)
-    assert.equal(rtt.estimate, 100_000, `a clock ${ahead} µs ahead`)
+    assert.equal(estimate(), 100_000, `a clock ${ahead} µs ahead`)
     rtt.oneWayDelays((90_000 + ahead) >>> 0, (90_000 - ahead) >>> 0)
-    assert.ok(rtt.estimate < 101_000, 'the smallest counts')
+    assert.ok(estimate() < 101_000, 'the smallest counts')
   }
   rtt.oneWayDelays(2_000_000_000, 2_000_000_000)
-  assert.ok(rtt.estimate < 101_000, 'no path is so long')
+  assert.ok(estimate() < 101_000, 'no path is so long')
   rtt.sample(30_000)
-  assert.equal(rtt.estimate, 30_000, 'an acknowledgement tells more')
+  assert.equal(estimate(), 30_000, 'an acknowledgement tells more')
 })
 
 test('a receiver that says nothing opens its window on a long path beyond the socket’s buffer', () => {
