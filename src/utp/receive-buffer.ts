@@ -1,5 +1,7 @@
 const LARGEST_CHUNK = 65_536
 const SMALLEST_CHUNK = 2_048
+/** What comes alone to a quiet connection, at most so much, is cut from Node's own pool of memory. */
+const ALONE = 2_048
 
 /** Large chunks that were given back, for whichever connection is busy next. */
 const spare: Uint8Array[] = []
@@ -24,6 +26,13 @@ export class ReceiveBuffer {
   /** Copies `bytes[from…]` in. */
   push(bytes: Uint8Array, from: number): void {
     const total = bytes.length - from
+    if (total <= ALONE && this.length === 0 && this.#chunk === undefined && this.#chunkSize === SMALLEST_CHUNK) {
+      const alone = Buffer.allocUnsafe(total)
+      alone.set(from === 0 ? bytes : bytes.subarray(from))
+      this.#full.push(alone)
+      this.length = total
+      return
+    }
     this.length += total
     let at = from
     while (at < bytes.length) {
@@ -58,9 +67,9 @@ export class ReceiveBuffer {
     this.length -= part.length
     this.#from = this.#to
     if (part.length * 4 < this.#chunk.length) {
-      // Little came since the last read: a quiet connection should not hold a large chunk.
+      // Little came since the last read: a quiet connection should not hold a chunk.
       if (this.#chunkSize > SMALLEST_CHUNK) this.#chunkSize /= 2
-      if (this.#chunk.length > SMALLEST_CHUNK) this.#chunk = undefined
+      this.#chunk = undefined
     }
     return part
   }

@@ -8,7 +8,8 @@ export const LOST = 1
 export const SACKED = 2
 
 const NONE = -1
-const FIRST_CAPACITY = 16
+/** A power of two, and a whole byte of bits. */
+const FIRST_CAPACITY = 8
 /** Columns of `#meta` for one packet. */
 const SIZE = 0
 const STATE = 1
