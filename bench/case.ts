@@ -31,7 +31,7 @@ export interface StreamCounter {
   gap: number
 }
 
-export const caseNames = ['bulk', 'roundtrips', 'setup', 'idle', 'many'] as const
+export const caseNames = ['bulk', 'roundtrips', 'setup', 'idle', 'many', 'crowd'] as const
 export type CaseName = (typeof caseNames)[number]
 
 export async function loadCase(name: CaseName): Promise<Case> {

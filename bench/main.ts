@@ -58,7 +58,7 @@ const told: Record<LinkName, readonly CaseName[]> = {
   'rtt-50-loss-1': ['bulk'],
   'rate-100': ['bulk'],
 }
-const rounds = positive('rounds', values.rounds ?? '3')
+const rounds = positive('rounds', values.rounds ?? (quick ? '2' : '3'))
 const duration = positive('seconds', values.seconds ?? (quick ? '1' : '2')) * 1_000
 const options = { warmUp: quick ? 1_000 : 1_500, duration, profile: values.profile }
 
@@ -69,14 +69,24 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   })
 }
 
-const results: Result[] = []
-for (const linkName of links) results.push(...(await overLink(linkName)))
+let results = await overLinks()
+// A machine may be busy with something else for a moment: a regression shows again.
+if (quick && !checkRegressions(results)) {
+  console.error('once more')
+  results = await overLinks()
+  if (!checkRegressions(results)) process.exitCode = 1
+}
 if (values.json) {
   console.log(JSON.stringify({ node: process.version, cpus: availableParallelism(), results }, undefined, 2))
 } else {
   printTables(results)
 }
-if (quick && !checkRegressions(results)) process.exitCode = 1
+
+async function overLinks(): Promise<Result[]> {
+  const found: Result[] = []
+  for (const linkName of links) found.push(...(await overLink(linkName)))
+  return found
+}
 
 async function overLink(linkName: LinkName): Promise<Result[]> {
   const link = await loadLink(linkName)

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { CaseName } from './case.ts'
+import { BUSY_CONNECTIONS } from './cases/crowd.ts'
 import { CONNECTIONS } from './cases/many.ts'
 import type { OpenLink, Side } from './link.ts'
 import type { PeerName } from './peer.ts'
@@ -62,14 +63,15 @@ export async function measure(
       await client.report('finished')
       return { medianMilliseconds: share((await client.mark()).times, 0.5) }
     }
-    if (name === 'many') await client.report('finished')
+    const sharers = name === 'many' ? CONNECTIONS : name === 'crowd' ? BUSY_CONNECTIONS : 0
+    if (sharers > 0) await client.report('finished')
     else await client.mark()
     await pause(options.warmUp)
     const from = await Promise.all([server.mark(), client.mark()])
     await pause(options.duration)
     const to = await Promise.all([server.mark(), client.mark()])
     if (name === 'roundtrips') return counted(from, to)
-    return name === 'many' ? { ...bulk(from, to), ...shared(from[0], to[0]) } : bulk(from, to)
+    return sharers > 0 ? { ...bulk(from, to), ...shared(from[0], to[0], sharers) } : bulk(from, to)
   } finally {
     await Promise.all(workers.map((worker) => worker.stop()))
   }
@@ -87,12 +89,12 @@ function bulk(from: Both, to: Both): Sample {
   }
 }
 
-function shared(from: Mark, to: Mark): Sample {
+function shared(from: Mark, to: Mark, sharers: number): Sample {
   const shares = to.streams.map(({ bytes }, i) => bytes - (from.streams[i]?.bytes ?? 0))
   const sum = shares.reduce((all, one) => all + one, 0)
   const squares = shares.reduce((all, one) => all + one * one, 0)
   return {
-    fairness: sum ** 2 / (CONNECTIONS * squares),
+    fairness: sum ** 2 / (sharers * squares),
     longestGapMilliseconds: Math.max(...to.streams.map(({ gap }) => gap)),
   }
 }

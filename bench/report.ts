@@ -17,6 +17,14 @@ interface Column {
   readonly best: 'high' | 'low'
 }
 
+const sharing: readonly Column[] = [
+  { title: 'MB/s', of: (sample) => sample.megabytesPerSecond, best: 'high' },
+  { title: 'CPU s/GB', of: (sample) => sample.cpuPerGigabyte, best: 'low' },
+  { title: 'Jain index', of: (sample) => sample.fairness, best: 'high' },
+  { title: 'longest gap ms', of: (sample) => sample.longestGapMilliseconds, best: 'low' },
+  { title: 'RSS MB', of: (sample) => sample.residentMegabytes, best: 'low' },
+]
+
 const columns: Record<string, readonly Column[]> = {
   bulk: [
     { title: 'MB/s', of: (sample) => sample.megabytesPerSecond, best: 'high' },
@@ -28,13 +36,8 @@ const columns: Record<string, readonly Column[]> = {
     { title: 'median ms', of: (sample) => sample.medianMilliseconds, best: 'low' },
     { title: 'p99 ms', of: (sample) => sample.p99Milliseconds, best: 'low' },
   ],
-  many: [
-    { title: 'MB/s', of: (sample) => sample.megabytesPerSecond, best: 'high' },
-    { title: 'CPU s/GB', of: (sample) => sample.cpuPerGigabyte, best: 'low' },
-    { title: 'Jain index', of: (sample) => sample.fairness, best: 'high' },
-    { title: 'longest gap ms', of: (sample) => sample.longestGapMilliseconds, best: 'low' },
-    { title: 'RSS MB', of: (sample) => sample.residentMegabytes, best: 'low' },
-  ],
+  many: sharing,
+  crowd: sharing,
   setup: [{ title: 'ms to first byte back', of: (sample) => sample.medianMilliseconds, best: 'low' }],
   idle: [{ title: 'KB per idle connection', of: (sample) => sample.kilobytesPerConnection, best: 'low' }],
 }

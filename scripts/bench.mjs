@@ -9,7 +9,8 @@ run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'ben
 buildNative()
 // Where the compiled sources look for them.
 cpSync(join(root, 'native'), join(root, 'tmp/bench/native'), { recursive: true })
-if (!existsSync(join(root, 'tmp/bench/node_modules/@chainsafe/libp2p-quic'))) {
+const quick = process.argv.includes('--quick')
+if (!quick && !existsSync(join(root, 'tmp/bench/node_modules/@chainsafe/libp2p-quic'))) {
   // Not in package.json: it brings programs of 30 MB for each platform, and a lock file must name all of them.
   const npm = ['install', '--prefix', join(root, 'tmp/bench'), '--no-save', '--no-fund', '--no-audit']
   run('npm', [...npm, '--loglevel=error', '@chainsafe/libp2p-quic@1.1.8'], { stdio: ['ignore', 2, 2] })

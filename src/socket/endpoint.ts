@@ -59,7 +59,7 @@ export interface Attachment {
  * ONE UDP port, and the machines that speak on it. Each datagram is offered to the machines in the order of their
  * attachment until one owns it; what nobody owns is counted and dropped.
  *
- * Draining: the machines are drained together. A lone datagram is answered at once; in bulk the answers wait for
+ * Draining: the machines are drained together. A lone datagram is told and answered at once; in bulk the answers wait for
  * the end of the loop's turn, so that one acknowledgement speaks for many datagrams. Everything the application
  * changes in one go ({@link Attachment.wake}) leaves together right after it.
  *
@@ -96,6 +96,8 @@ export class UdpEndpoint {
 
   /** A datagram is being offered to the machines. */
   #offering = false
+  /** Datagrams since the last drain. */
+  #fresh = 0
   #draining = false
   #drainAgain = false
   #wakeScheduled = false
@@ -293,6 +295,7 @@ export class UdpEndpoint {
     counters.bytesReceived += bytes.byteLength
     const now = systemClock.now()
     const isInside = this.#offering
+    this.#fresh++
     this.#offering = true
     if (!this.#isTaken(now, path, bytes)) counters.unmatched++
     this.#offering = isInside
@@ -329,6 +332,9 @@ export class UdpEndpoint {
     this.#draining = true
     let budget = SEND_BURST
     let rounds = 0
+    // What the application answers to a lone message goes in one packet with its acknowledgement.
+    if (this.#fresh === 1) this.#tell()
+    this.#fresh = 0
     do {
       budget = this.#drainRound(budget)
     } while (this.#drainAgain && budget > 0 && ++rounds < MAX_ROUNDS)
@@ -338,6 +344,18 @@ export class UdpEndpoint {
     this.#armTimer()
   }
 
+  #tell(): void {
+    const now = systemClock.now()
+    for (const attached of this.#machines) {
+      if (now < attached.restUntil) continue
+      try {
+        attached.pumpEvents()
+      } catch (error) {
+        this.#fault(attached, now, error)
+      }
+    }
+  }
+
   #drainRound(budget: number): number {
     this.#drainAgain = false
     const now = systemClock.now()
@@ -345,7 +363,7 @@ export class UdpEndpoint {
       if (now < attached.restUntil) continue
       try {
         if (attached.deadline <= now) attached.machine.handleTimeout(now)
-        budget = this.#transmit(attached.machine, budget)
+        budget = this.#transmit(now, attached.machine, budget)
         this.#driver.flush()
         attached.pumpEvents()
         attached.deadline = attached.machine.pollTimeout()?.at ?? Infinity
@@ -363,14 +381,13 @@ export class UdpEndpoint {
     this.#drain()
   }
 
-  #transmit(machine: Machine<unknown>, budget: number): number {
-    let now = systemClock.now()
+  #transmit(since: Micros, machine: Machine<unknown>, budget: number): number {
+    let now = since
     while (!this.#blocked && budget > 0) {
-      // Packets carry the time they leave at; a stale one would look like delay on the path.
-      if ((budget & 7) === 0) now = systemClock.now()
       const transmit: Transmit | undefined = machine.pollTransmit(now)
       if (transmit === undefined) break
-      budget--
+      // Packets carry the time they leave at; a stale one would look like delay on the path.
+      if ((--budget & 7) === 0) now = systemClock.now()
       if (transmit.path.via !== undefined) {
         transmit.path.via.send(now, transmit)
         continue

@@ -82,7 +82,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   readonly #host: ConnectionHost
   readonly #packet = new Packet()
   /** Bounded by a few for each connection: an event is told once until the application acts on it. */
-  #events: UtpEvent[] = []
+  readonly #events: UtpEvent[] = []
   #nextEvent = 0
   /** Bounded by {@link MAX_ANSWERS}. */
   #answers: Transmit[] = []
@@ -214,7 +214,7 @@ export class UtpMachine implements Machine<UtpEvent> {
     const event = this.#events[this.#nextEvent]
     if (event === undefined) return undefined
     if (++this.#nextEvent === this.#events.length) {
-      this.#events = []
+      this.#events.length = 0
       this.#nextEvent = 0
     }
     return event
@@ -383,9 +383,9 @@ export class UtpMachine implements Machine<UtpEvent> {
     throw utpUsageError('ERR_NATWORK_UTP_LIMIT', 'No free connection id towards this peer')
   }
 
+  /** Its deadline is asked for when it has nothing (more) to send: see {@link pollTransmit}. */
   #touch(connection: UtpConnection): void {
     this.#activate(connection)
-    this.#deadlines.update(connection, connection.deadline)
   }
 
   #activate(connection: UtpConnection): void {

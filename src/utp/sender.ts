@@ -40,7 +40,7 @@ const STALE_ACKS = 4_096
 /** RFC 8985 §7.2: WCDelAckT is 200 ms for TCP; ours and libutp's acks wait 10 ms at most. Rounded up for slow timers. */
 const PEER_ACK_DELAY: Micros = 25_000
 /** Written bytes that are taken, at least. */
-const LEAST_BUFFER = 524_288
+const LEAST_BUFFER = 131_072
 /** A window, and this part of it that is ready when acknowledgements come; a second window while that is less. */
 const READY = 1 / 4
 const LEAST_READY = 1_048_576

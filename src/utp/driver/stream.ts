@@ -215,7 +215,8 @@ export class UtpStream extends Duplex {
       if (this.#passing) release(chunk)
       taken++
     }
-    this.#unsent.splice(0, taken)
+    if (full) this.#unsent.splice(0, taken)
+    else this.#unsent.length = 0
     this.#host.wake()
     if (full) return
     const done = this.#whenSent
@@ -224,10 +225,11 @@ export class UtpStream extends Duplex {
   }
 
   #receive(): void {
+    const now = this.#host.now()
     let took = false
     this.#takeBack()
     while (this.#wantsData) {
-      const bytes = this.#connection.read(this.#host.now())
+      const bytes = this.#connection.read(now)
       if (bytes === undefined) break
       took = true
       this.bytesRead += bytes.byteLength
