@@ -26,7 +26,12 @@ export class ReceiveBuffer {
   /** Copies `bytes[from…]` in. */
   push(bytes: Uint8Array, from: number): void {
     const total = bytes.length - from
-    if (total <= ALONE && this.length === 0 && this.#chunk === undefined && this.#chunkSize === SMALLEST_CHUNK) {
+    if (
+      total <= ALONE &&
+      this.length === 0 &&
+      this.#chunk === undefined &&
+      this.#chunkSize === SMALLEST_CHUNK
+    ) {
       const alone = Buffer.allocUnsafe(total)
       alone.set(from === 0 ? bytes : bytes.subarray(from))
       this.#full.push(alone)
