@@ -22,7 +22,7 @@ export interface SharedService {
 
 /** What the flags of a command say: the same fields as in the file. */
 export type Flags = Partial<
-  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help'>
+  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help' | 'exhaustive'>
 > & {
   readonly config?: string
 }
@@ -63,6 +63,9 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
     values['helpers'] = check(schema.shape.helpers, fields, flags.helpers, () => '--helper')
   }
   if (flags.help !== undefined) values['help'] = flags.help
+  if (flags.exhaustive !== undefined) {
+    values['exhaustive'] = check(schema.shape.exhaustive, fields, flags.exhaustive, () => '--exhaustive')
+  }
   return check(schema, fields, values, (path) => `${file}: ${path.join('.')}`)
 }
 
@@ -122,6 +125,9 @@ const service: z.ZodType<SharedService> = z.preprocess(
   }),
 )
 
+const PACKETS = 'write a number from 1 to 1000000'
+const PER_SECOND = 'write a number from 1 to 10000'
+
 const schema = z.strictObject({
   /** The UDP address to bind. */
   host: z.string('write an IP address, such as 0.0.0.0').min(1).default('0.0.0.0'),
@@ -146,6 +152,19 @@ const schema = z.strictObject({
   helpers: z.array(helperTextSchema, 'write ID@HOST:PORT, one a line').default([]),
   /** Forward signals, and relay, for whoever asks. */
   help: z.boolean('write true or false').default(false),
+  /** Search every port where both NATs choose at random: what it may cost. */
+  exhaustive: z
+    .union(
+      [
+        z.boolean(),
+        z.strictObject({
+          packets: z.int().min(1, PACKETS).max(1_000_000, PACKETS),
+          perSecond: z.int().min(1, PER_SECOND).max(10_000, PER_SECOND),
+        }),
+      ],
+      'write true, or { packets: 165000, perSecond: 3000 }',
+    )
+    .default(false),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
   /** Names for other nodes, and where to find them when nothing else tells. */
   peers: z

@@ -55,7 +55,7 @@ export async function startForwarding(
 /** Connects to a node and measures one round trip. */
 export async function pingPeer(network: Network, peer: Peer, signal: AbortSignal): Promise<Pong> {
   const start = performance.now()
-  const pinger = await network.ping(peer.id, { addresses: peer.addresses, signal })
+  const pinger = await network.ping(peer.id, { ...peer, signal })
   try {
     const connect = performance.now() - start
     const roundTrip = await pinger.roundTrip(signal)
@@ -67,8 +67,9 @@ export async function pingPeer(network: Network, peer: Peer, signal: AbortSignal
   }
 }
 
-/** Milliseconds for better paths to be found, or to fail, before the question why is answered. */
+/** Milliseconds for better paths to be found, or to fail, before the question why is answered; and between looks. */
 const SETTLE = 3_000
+const LOOK = 100
 
 /** Connects to a node, and says why it goes the way it goes. A node that cannot be reached is explained too. */
 export async function explainPeer(network: Network, peer: Peer, signal: AbortSignal): Promise<Why> {
@@ -79,8 +80,12 @@ export async function explainPeer(network: Network, peer: Peer, signal: AbortSig
   }
   network.on('trace', onTrace)
   try {
-    const pinger = await network.ping(peer.id, { addresses: peer.addresses, signal })
-    if (connectionTo(network, peer)?.path?.kind === 'relayed') await sleep(SETTLE, undefined, { signal })
+    const pinger = await network.ping(peer.id, { ...peer, signal })
+    const { packets = 0, perSecond = 1 } = peer.exhaustive ?? {}
+    const until = performance.now() + SETTLE + (packets / perSecond) * 1_000
+    while (connectionTo(network, peer)?.path?.kind === 'relayed' && performance.now() < until) {
+      await sleep(LOOK, undefined, { signal })
+    }
     pinger.close()
   } catch (error) {
     signal.throwIfAborted()

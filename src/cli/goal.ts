@@ -1,13 +1,24 @@
 import { z } from 'zod'
 import { UsageError } from '../core/index.ts'
+import { readExhaustive } from '../network/options.ts'
 import { isNodeId } from '../network/node-id.ts'
 import { parseTicket } from '../network/ticket.ts'
 import { nodeIdSchema, type Config } from './config.ts'
 
 const address = z.object({ address: z.string(), port: z.int() })
 
-/** A node, and where to look for it besides what the directory knows. */
-export const peerSchema = z.object({ id: nodeIdSchema, addresses: z.array(address).max(16) })
+/** What a search through every port may cost. */
+const exhaustiveSchema = z.object({
+  packets: z.int().min(1).max(1_000_000),
+  perSecond: z.int().min(1).max(10_000),
+})
+
+/** A node, where to look for it besides what the directory knows, and what that may cost. */
+export const peerSchema = z.object({
+  id: nodeIdSchema,
+  addresses: z.array(address).max(16),
+  exhaustive: exhaustiveSchema.exactOptional(),
+})
 
 export type Peer = z.output<typeof peerSchema>
 
@@ -29,7 +40,7 @@ export function parseGoal(text: string, config: Config): Goal {
   if (slash > 0) return { ...parsePeer(text.slice(0, slash), config), service: text.slice(slash + 1) }
   if (text.trim().startsWith('natwork')) {
     const { id, addresses, service, text: ticket } = parseTicket(text)
-    return { id, addresses: [...addresses], service, ticket }
+    return { ...parsePeer(id, config), addresses: [...addresses], service, ticket }
   }
   throw new UsageError(
     'ERR_NATWORK_ARGUMENT',
@@ -44,8 +55,10 @@ export function parseGoal(text: string, config: Config): Goal {
  */
 export function parsePeer(text: string, config: Config): Peer {
   const known = Object.entries(config.peers).find(([name, { id }]) => name === text || id === text)
-  if (known !== undefined) return known[1]
-  if (isNodeId(text)) return { id: text, addresses: [] }
+  const exhaustive = readExhaustive(config.exhaustive)
+  const more = exhaustive === undefined ? {} : { exhaustive }
+  if (known !== undefined) return { ...known[1], ...more }
+  if (isNodeId(text)) return { id: text, addresses: [], ...more }
   throw new UsageError(
     'ERR_NATWORK_ARGUMENT',
     `"${text.slice(0, 80)}" is no node id (\`natwork id\` prints it there), and no name under \`peers\` in the configuration`,

@@ -130,6 +130,7 @@ export class LocalNode {
         portMapping: config.portMapping,
         helpers: config.helpers,
         help: config.help,
+        exhaustive: config.exhaustive,
         utp: { connection: { congestion: config.congestion } },
         services: services.values(),
         tickets: directory.tickets,

@@ -19,6 +19,7 @@ export async function openOwnReach(
     port: 0,
     stun: config.stun,
     helpers: config.helpers,
+    exhaustive: config.exhaustive,
   })
   const stop = (): void => void network.stop()
   signal.addEventListener('abort', stop, { once: true })

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import type { Command } from 'commander'
-import type { Logger } from '../core/index.ts'
+import { UsageError, type Logger } from '../core/index.ts'
 import { setDefaultDriver } from '../socket/index.ts'
 import { loadConfig, type Config, type Flags } from './config.ts'
 import { findFolders, type Folders } from './folders.ts'
@@ -48,7 +48,7 @@ export function readSettings(shell: Shell, command: Command): Settings {
   const folders = findFolders(shell.env)
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
   const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
-  const { helper: helpers, helpOthers: help } = command.optsWithGlobals<HelperFlags>()
+  const { helper: helpers, helpOthers: help, exhaustive } = command.optsWithGlobals<HelperFlags>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
@@ -57,6 +57,7 @@ export function readSettings(shell: Shell, command: Command): Settings {
     ...(file !== undefined && { config: file }),
     ...(helpers !== undefined && { helpers }),
     ...(help !== undefined && { help }),
+    ...(exhaustive !== undefined && { exhaustive: parseExhaustive(exhaustive) }),
   }
   const config = loadConfig(folders, shell.env, flags)
   setDefaultDriver(config.udpDriver)
@@ -66,6 +67,23 @@ export function readSettings(shell: Shell, command: Command): Settings {
 interface HelperFlags {
   readonly helper?: string[]
   readonly helpOthers?: boolean
+  readonly exhaustive?: string | true
+}
+
+/** Of `up`, and of the commands that connect. */
+export const exhaustiveOption = [
+  '--exhaustive [packets@rate]',
+  'where both routers give random ports, search all of them (165000@3000 by default); the other node must want it too',
+] as const
+
+function parseExhaustive(said: string | true): Config['exhaustive'] {
+  if (said === true) return true
+  const [, packets, perSecond] = /^(\d{1,7})@(\d{1,5})$/.exec(said) ?? []
+  if (packets !== undefined) return { packets: Number(packets), perSecond: Number(perSecond) }
+  throw new UsageError(
+    'ERR_NATWORK_ARGUMENT',
+    `--exhaustive: "${said.slice(0, 80)}" is not PACKETS@RATE: write for example 165000@3000`,
+  )
 }
 
 /** For commands that run until they are told to stop: being told is their success. */

@@ -1,5 +1,6 @@
 import type { Carrier, Micros, Path } from '../core/machine.ts'
 import type {
+  ExhaustiveBudget,
   FailureReason,
   IceCandidate,
   IceParameters,
@@ -51,6 +52,8 @@ export interface IceSession {
   setRemoteHints(now: Micros, hints: NatHints): void
   /** Fresher hints of our own; the peer gets them from you. */
   setHints(now: Micros, hints: NatHints): void
+  /** Searches between two random NATs too, from now on: see {@link SessionOptions.exhaustive}. */
+  setExhaustive(now: Micros, budget: ExhaustiveBudget): void
   /** One of ours, found later: it comes back as a `candidate` event, for the peer. */
   addLocalCandidate(now: Micros, candidate: LocalCandidate): void
   /** A carrier is gone (a relay's allocation, a socket): its paths too. */

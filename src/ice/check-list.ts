@@ -1,5 +1,6 @@
 import { familyOf, sameAddress, type SocketAddress } from '../core/address.ts'
 import type { Carrier, Micros, Path } from '../core/machine.ts'
+import { throughNat64, type Nat64Prefix } from '../core/nat64.ts'
 import { scopeOf } from '../core/scope.ts'
 import { pairPriority } from './candidate.ts'
 import type { Credentials } from './credentials.ts'
@@ -133,6 +134,14 @@ export class CheckList {
     if (!isBusy) pair.state = 'waiting'
   }
 
+  /** The oldest of those on which nothing works; when all do, the oldest that is not in use. */
+  leastUseful(remotes: readonly Remote[], inUse: Remote | undefined): Remote | undefined {
+    const others = remotes.filter((one) => one !== inUse)
+    const isIdle = (remote: Remote): boolean =>
+      !this.pairs.some((one) => one.remote === remote && one.isValid)
+    return others.find(isIdle) ?? others[0]
+  }
+
   /** Its first check is due then, unless the peer's comes before. */
   postpone(pair: Pair, until: Micros): void {
     pair.state = 'in-progress'
@@ -218,8 +227,21 @@ export function permit({ permit: tell, permitted }: Base, address: string): void
   tell(address)
 }
 
-/** Whether a check from `base` to `remote` can mean anything. */
-export function canReach(base: Base, remote: SocketAddress, hasLoopback: boolean): boolean {
+/** The way from `base` to a candidate; undefined where there is none that can mean anything. */
+export function pathTo(
+  base: Base,
+  { address, port }: SocketAddress,
+  nat64: Nat64Prefix | undefined,
+  hasLoopback: boolean,
+): Path | undefined {
+  const { via, family } = base
+  const isTranslated = via === undefined && family === 6 && scopeOf(address) === 'global'
+  const remote = throughNat64(isTranslated ? nat64 : undefined, { address, port })
+  if (!canReach(base, remote, hasLoopback)) return undefined
+  return via === undefined ? { remote } : { remote, via }
+}
+
+function canReach(base: Base, remote: SocketAddress, hasLoopback: boolean): boolean {
   const scope = scopeOf(remote.address)
   if (base.family !== familyOf(remote.address)) return false
   if (base.via?.kind === 'relay') return scope === 'global'

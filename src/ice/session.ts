@@ -1,12 +1,11 @@
 import { familyOf, formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { samePath, type Carrier, type Micros, type Path } from '../core/machine.ts'
-import { throughNat64 } from '../core/nat64.ts'
 import { scopeOf } from '../core/scope.ts'
 import { Attribute, type StunView } from '../stun/codec/index.ts'
 import type { IceSession } from './api.ts'
 import * as bounds from './bounds.ts'
 import { describeCandidates, isUsable, priorityOf, type Described } from './candidate.ts'
-import { canReach, marked, Pair, permit, type Base, type Generation, type Remote } from './check-list.ts'
+import { marked, Pair, pathTo, permit, type Base, type Generation, type Remote } from './check-list.ts'
 import { Connectivity } from './connectivity.ts'
 import { newCredentials, readCredentials } from './credentials.ts'
 import { IceUsageError } from './errors.ts'
@@ -20,6 +19,7 @@ import { failureMessages } from './messages.ts'
 import { costOf } from './selection.ts'
 import { Tracer, type UntimedEntry } from './tracer.ts'
 import type {
+  ExhaustiveBudget,
   FailureReason,
   IceCandidate,
   IceParameters,
@@ -53,6 +53,7 @@ export class Session implements IceSession {
   #remoteHints: NatHints = {}
   #localComplete = false
   #remoteComplete = false
+  #exhaustive: ExhaustiveBudget | undefined
   #search: Search | undefined
   #searchAt: Micros = Infinity
   #lastSearch: Micros = -Infinity
@@ -66,6 +67,7 @@ export class Session implements IceSession {
     this.#hints = options.hints ?? {}
     this.#host = host
     this.#options = options
+    this.#exhaustive = options.exhaustive
     this.#tracer = new Tracer((entry) => host.emit({ type: 'trace', session: this, entry }))
     this.#generation = { number: 0, local: newCredentials(host.rng), remote: undefined }
     host.claim(this.#generation, this)
@@ -181,6 +183,12 @@ export class Session implements IceSession {
   setHints(now: Micros, hints: NatHints): void {
     this.#hints = hints
     this.#note(now, { what: 'hints', hints })
+    this.#considerSearch(now)
+    this.#host.touch()
+  }
+
+  setExhaustive(now: Micros, budget: ExhaustiveBudget): void {
+    this.#exhaustive = budget
     this.#considerSearch(now)
     this.#host.touch()
   }
@@ -355,15 +363,10 @@ export class Session implements IceSession {
   }
 
   #pathTo(base: Base, { address, port }: SocketAddress): Path | undefined {
-    const { via } = base
-    const { nat64 } = this.#options.local
-    const isForeign = via === undefined && base.family === 6 && familyOf(address) === 4
     const has4 = this.#bases.some((one) => one.via === undefined && one.family === 4)
-    const isTranslated = isForeign && !has4 && scopeOf(address) === 'global'
-    const remote = throughNat64(isTranslated ? nat64 : undefined, { address, port })
+    const nat64 = has4 ? undefined : this.#options.local.nat64
     const hasLoopback = this.#local.some((one) => scopeOf(one.address) === 'loopback')
-    if (!canReach(base, remote, hasLoopback)) return undefined
-    return via === undefined ? { remote } : { remote, via }
+    return pathTo(base, { address, port }, nat64, hasLoopback)
   }
 
   /** A check of the peer's has come (§7.3.1). */
@@ -411,13 +414,10 @@ export class Session implements IceSession {
   #addReflexive(now: Micros, { address, port }: SocketAddress, priority?: number): Remote {
     const reflexive = [...this.#remotes].filter(([, { candidate }]) => candidate.type === 'prflx')
     if (reflexive.length >= bounds.MAX_REFLEXIVE) {
-      const isIdle = (remote: Remote): boolean =>
-        !this.#checks.list.pairs.some((one) => one.remote === remote && one.isValid)
-      const inUse = this.#checks.selected?.remote
-      const others = reflexive.filter(([, one]) => one !== inUse)
-      const gone = others.find(([, one]) => isIdle(one)) ?? others[0]
-      this.#checks.forget((one) => one.remote === gone?.[1])
-      if (gone !== undefined) this.#remotes.delete(gone[0])
+      const remotes = reflexive.map(([, remote]) => remote)
+      const gone = this.#checks.list.leastUseful(remotes, this.#checks.selected?.remote)
+      this.#checks.forget((one) => one.remote === gone)
+      for (const [key, one] of reflexive) if (one === gone) this.#remotes.delete(key)
     }
     const candidate: IceCandidate = {
       type: 'prflx',
@@ -490,7 +490,7 @@ export class Session implements IceSession {
       remote: inferTheirs(this.#remoteHints, this.#checks.list.pairs),
       named: [...this.#remotes.values()].map(({ candidate }) => candidate),
       controlling: this.controlling,
-      exhaustive: this.#options.exhaustive,
+      exhaustive: this.#exhaustive,
       rng: this.#host.rng,
     })
   }

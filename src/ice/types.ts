@@ -76,13 +76,20 @@ export interface RemoteDescription extends IceParameters {
   readonly sawOurs?: boolean
 }
 
-/** The search for a path between two NATs that both choose random ports, and what it may cost. */
+/**
+ * The search for a path between two NATs that both choose random ports, and what it may cost. A flow of ours that meets one
+ * of the peer's is one of N² = 64,512², and only flows count that the other NAT still remembers: with r packets a second
+ * on both sides, for T seconds, and NATs that forget after L, it fails with exp(−r²·(T² − (T − L)²) / 2N²).
+ */
 export interface ExhaustiveBudget {
-  /** Datagrams this side sends at most, 1–1,000,000. Two thirds of the peer's and ours together: 65,000 each find a path in 2 of 3 cases. */
+  /** Datagrams this side sends at most, 1–1,000,000, of 148 bytes and less. */
   readonly packets: number
-  /** 1–10,000. */
+  /** 1–10,000. NATs remember so many flows times the seconds that they keep one, mostly 30. */
   readonly perSecond: number
 }
+
+/** 55 s, 4 Mbit/s, 90,000 flows in each router at a time; 92 % with NATs that forget after 30 s. */
+export const defaultExhaustive: ExhaustiveBudget = { packets: 165_000, perSecond: 3_000 }
 
 export interface SessionOptions {
   /** The side that asked for the connection (RFC 8445 §6.1.1). */

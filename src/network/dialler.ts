@@ -5,6 +5,7 @@ import { formatAddress, sameAddress, type SocketAddress } from '../core/address.
 import { NatworkError, PeerError } from '../core/errors.ts'
 import type { Path } from '../core/machine.ts'
 import type { UtpStream } from '../utp/driver/index.ts'
+import type { ExhaustiveBudget } from '../ice/index.ts'
 import type { ControlPool } from './control-pool.ts'
 import { Scope } from './deadline.ts'
 import { asError, hasCode } from './errors.ts'
@@ -38,6 +39,8 @@ export interface DialOptions {
   /** Addresses and helpers that the caller has from elsewhere (a ticket), tried besides the directory's. */
   readonly addresses?: readonly SocketAddress[]
   readonly helpers?: readonly HelperReference[]
+  /** What a search through every port may cost, where nothing else gets through. */
+  readonly exhaustive?: ExhaustiveBudget | undefined
   readonly signals?: readonly (AbortSignal | undefined)[]
 }
 
@@ -76,7 +79,8 @@ export class Dialler {
     })
     let stream: SecureStream | undefined
     try {
-      const { addresses = [], helpers = [] } = options
+      const { addresses = [], helpers = [], exhaustive } = options
+      if (exhaustive !== undefined) this.#parts.links.to(id).searchEverything(exhaustive)
       stream = await scope.run(this.#reach(id, { addresses, helpers }, scope.signal))
       await scope.run(ask(stream, { ...question, to: id }))
       return stream.off('error', ignore)

@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { SocketAddress } from '../core/address.ts'
 import { NatworkError, SystemError } from '../core/errors.ts'
+import type { ExhaustiveBudget } from '../ice/index.ts'
 import { asError, errno } from './errors.ts'
 import type { NodeId } from './node-id.ts'
 import type { SecureStream } from './secure-stream.ts'
@@ -25,6 +26,8 @@ export interface ForwardTarget {
   readonly ticket?: string
   /** Where the caller believes the node to be, as in `network.connect`. */
   readonly addresses?: readonly SocketAddress[]
+  /** As in `network.connect`. */
+  readonly exhaustive?: boolean | ExhaustiveBudget
 }
 
 export interface ForwardEvents {

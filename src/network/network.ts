@@ -1,6 +1,7 @@
 import { EventEmitter, setMaxListeners } from 'node:events'
 import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
+import type { ExhaustiveBudget } from '../ice/index.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import type { NetworkContext } from './context.ts'
 import type { Dialler } from './dialler.ts'
@@ -11,6 +12,7 @@ import type { NodeInfo } from './node-info.ts'
 import {
   defaultLimits,
   defaultTimeouts,
+  readExhaustive,
   type NetworkLimits,
   type NetworkOptions,
   type NetworkTimeouts,
@@ -32,6 +34,8 @@ export interface ConnectOptions {
   readonly ticket?: string
   /** Where the caller believes the node to be: tried besides what the directory and the ticket say. */
   readonly addresses?: readonly SocketAddress[]
+  /** As in {@link NetworkOptions}, for this node alone: while the stream goes by a relay. */
+  readonly exhaustive?: boolean | ExhaustiveBudget
   /** Gives up connecting, with its reason. Later it changes nothing: destroy the stream. */
   readonly signal?: AbortSignal
 }
@@ -67,10 +71,11 @@ export class Network extends EventEmitter<NetworkEvents> {
   #run: Run | undefined
   #stopping: Promise<void> = Promise.resolve()
 
-  /** @throws {UsageError} `ERR_NATWORK_SERVICE` */
+  /** @throws {UsageError} `ERR_NATWORK_SERVICE`, `ERR_NATWORK_EXHAUSTIVE` */
   constructor(context: NetworkContext, options: NetworkOptions = {}) {
     super()
     this.#context = context
+    readExhaustive(options.exhaustive)
     this.#options = options
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#timeouts = { ...defaultTimeouts, ...options.timeouts }
@@ -189,7 +194,7 @@ export class Network extends EventEmitter<NetworkEvents> {
    *
    * @throws {RefusedError} with the peer's own answer.
    * @throws {PeerError} `ERR_NATWORK_NODE_UNKNOWN`, `_NODE_UNREACHABLE`, `_IDENTITY`, `_TIMEOUT`.
-   * @throws {UsageError} `ERR_NATWORK_STOPPED`, `_NODE_ID`, `_TICKET`.
+   * @throws {UsageError} `ERR_NATWORK_STOPPED`, `_NODE_ID`, `_TICKET`, `_EXHAUSTIVE`.
    */
   async connect(id: NodeId, options: ConnectOptions): Promise<SecureStream> {
     const { service } = options
@@ -236,7 +241,12 @@ export class Network extends EventEmitter<NetworkEvents> {
     const stream = await dialler.dial(
       parseNodeId(id),
       { op: 'ping' },
-      { addresses, helpers: ticket?.helpers ?? [], signals: [options.signal] },
+      {
+        addresses,
+        helpers: ticket?.helpers ?? [],
+        exhaustive: readExhaustive(options.exhaustive),
+        signals: [options.signal],
+      },
     )
     return new Pinger(stream, this.#timeouts.connect)
   }
@@ -313,7 +323,7 @@ export class Network extends EventEmitter<NetworkEvents> {
     pipe: Pipe,
     dialler: Dialler,
     ticket: Ticket | undefined,
-    { addresses = [], signal }: ConnectOptions,
+    { addresses = [], exhaustive, signal }: ConnectOptions,
   ): Promise<SecureStream> {
     const stream = await dialler.dial(
       pipe.peer,
@@ -321,6 +331,7 @@ export class Network extends EventEmitter<NetworkEvents> {
       {
         addresses: [...addresses, ...(ticket?.addresses ?? [])],
         helpers: ticket?.helpers ?? [],
+        exhaustive: readExhaustive(exhaustive),
         signals: [signal, pipe.signal],
       },
     )

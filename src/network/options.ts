@@ -1,3 +1,5 @@
+import { UsageError } from '../core/errors.ts'
+import { defaultExhaustive, type ExhaustiveBudget } from '../ice/types.ts'
 import type { UtpLimits } from '../utp/index.ts'
 import type { RelayServiceOptions } from './relay-service.ts'
 import type { Service } from './services.ts'
@@ -36,6 +38,12 @@ export interface NetworkOptions {
    * reach; false by default, since it costs traffic and tells who speaks with whom.
    */
   readonly help?: boolean | HelpOptions
+  /**
+   * Searches every port where both NATs give a random one per destination, and nothing else gets through: what it may cost this
+   * node, {@link defaultExhaustive} with `true`. Both nodes must want it, this one for all its peers. False by
+   * default: it sends 4 Mbit/s for up to a minute and fills the routers' tables.
+   */
+  readonly exhaustive?: boolean | ExhaustiveBudget
   /** In place of the service that `stun` sets up. */
   readonly traversal?: TraversalService
   /**
@@ -117,4 +125,18 @@ export const defaultTimeouts: NetworkTimeouts = {
   keepAlive: 15_000,
   headStart: 1_500,
   linger: 5_000,
+}
+
+/** @throws {UsageError} `ERR_NATWORK_EXHAUSTIVE` */
+export function readExhaustive(wanted: boolean | ExhaustiveBudget | undefined): ExhaustiveBudget | undefined {
+  if (wanted === undefined || typeof wanted === 'boolean')
+    return wanted === true ? defaultExhaustive : undefined
+  const { packets, perSecond } = wanted
+  const isNumberIn = (value: number, most: number): boolean =>
+    Number.isInteger(value) && value >= 1 && value <= most
+  if (isNumberIn(packets, 1_000_000) && isNumberIn(perSecond, 10_000)) return { packets, perSecond }
+  throw new UsageError(
+    'ERR_NATWORK_EXHAUSTIVE',
+    `an exhaustive search takes 1 to 1,000,000 packets, 1 to 10,000 a second, not ${packets} at ${perSecond}`,
+  )
 }

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { UdpEndpoint } from '../socket/index.ts'
-import type { LocalCandidate, NatHints } from '../ice/index.ts'
+import type { ExhaustiveBudget, LocalCandidate, NatHints } from '../ice/index.ts'
 import { ControlDesk } from './control-desk.ts'
 import { ControlPool } from './control-pool.ts'
 import { Dialler } from './dialler.ts'
@@ -32,6 +32,10 @@ export interface RendezvousOptions {
   readonly hints: () => NatHints
   /** Whether somebody answers by UDP, as far as STUN shows. */
   readonly udpWorks: () => boolean
+  /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
+  readonly newestPort: () => Promise<number | undefined>
+  /** What a search through every port may cost. */
+  readonly exhaustive: ExhaustiveBudget | undefined
   /** The helpers on which this node hangs have changed. */
   readonly onHelpers: () => void
 }
@@ -91,6 +95,8 @@ export class Rendezvous {
       candidates: options.candidates,
       gatherMore: (link, target, user) => this.#gatherMore(link, target, user),
       hints: options.hints,
+      newestPort: options.newestPort,
+      exhaustive: options.exhaustive,
       record: options.record,
       onInterrupted: () => this.helpers.check(),
     })

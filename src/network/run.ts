@@ -16,7 +16,7 @@ import { reachableAddresses } from './local-addresses.ts'
 import type { NodeId } from './node-id.ts'
 import { localCandidates, natHints } from './links/gather.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
-import type { NetworkLimits, NetworkOptions, NetworkTimeouts } from './options.ts'
+import { readExhaustive, type NetworkLimits, type NetworkOptions, type NetworkTimeouts } from './options.ts'
 import { MappedPort } from './port-mapping.ts'
 import { Publisher } from './publisher.ts'
 import { Rendezvous } from './rendezvous.ts'
@@ -96,6 +96,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
       record: () => publisher.record,
       candidates: () => localCandidates(traversal.publicAddress, utp.address, mapped.mappings),
       hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
+      exhaustive: readExhaustive(options.exhaustive),
+      newestPort: () => traversal.newestPort?.() ?? Promise.resolve(undefined),
       onHelpers: () => {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)
@@ -137,7 +139,11 @@ export async function openRun(given: RunOptions): Promise<Run> {
       meeting.links.networkChanged()
     }
     await mapped.start(utp.address, signal, tellAll)
+    let told = traversal.publicAddress
     const onChange = (): void => {
+      meeting.links.hintsChanged()
+      if (told === traversal.publicAddress) return
+      told = traversal.publicAddress
       // Peers that wait for nothing would go on sending to the old address.
       utp.announce()
       mapped.observe(traversal.publicAddress)
@@ -158,7 +164,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
         utp.endpoint.nat64 = nat64
         traversal.networkChanged?.()
         meeting.networkChanged()
-        onChange()
+        utp.announce()
+        tellAll()
       })
     })
 

@@ -7,6 +7,7 @@ import {
   discoverBehaviour,
   discoverStunServers,
   formatStunUri,
+  getMappedAddress,
   natTraits,
   parseStunUri,
   StunResponder,
@@ -84,7 +85,10 @@ export class StunTraversal implements TraversalService {
         this.#nat = {}
         clearTimeout(session.examination)
         const due = session.examined + EXAMINE_AGAIN - performance.now()
-        session.examination = setTimeout(() => void this.#examine(endpoint, session), Math.max(due, 0))
+        session.examination = setTimeout(
+          () => void this.#examine(endpoint, session).then(onChange),
+          Math.max(due, 0),
+        )
       }
       session.networkChanged = () => void this.#keep(endpoint, session, changed)
       session.networkChanged()
@@ -93,6 +97,18 @@ export class StunTraversal implements TraversalService {
 
   recheck(): void {
     this.#session?.recheck()
+  }
+
+  async newestPort(): Promise<number | undefined> {
+    const { ports } = this.#nat
+    const [server] = this.#session?.servers ?? []
+    if (server === undefined || (ports !== 'sequential' && ports !== 'block')) return undefined
+    const signal = AbortSignal.timeout(SAMPLE_PATIENCE)
+    const sample = getMappedAddress(`stun:${formatAddress(server)}`, { signal })
+    return await sample.then(
+      ({ mappedAddress }) => mappedAddress.port,
+      () => undefined,
+    )
   }
 
   networkChanged(): void {
@@ -219,6 +235,8 @@ interface Session {
 /** Milliseconds: for the first answer to delay the start, between look-ups that fail. */
 const PATIENCE = 2_000
 const RESOLVE_AGAIN = 30_000
+/** Milliseconds for the word on a new flow. */
+const SAMPLE_PATIENCE = 2_000
 /** Milliseconds between looks at the NAT. */
 const EXAMINE_AGAIN = 60_000
 

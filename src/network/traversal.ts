@@ -13,9 +13,11 @@ export interface TraversalService {
   /**
    * The socket is bound and open. Rejecting fails the network's start.
    *
-   * @param onChange to be called when {@link publicAddress} has changed.
+   * @param onChange to be called when {@link publicAddress} or {@link nat} has changed.
    */
   start(endpoint: UdpEndpoint, signal: AbortSignal, onChange: () => void): Promise<void>
+  /** The outer port of a flow that is opened just now, where the NAT's next ports follow from it. */
+  newestPort?(): Promise<number | undefined>
   /** A peer fell silent, or the network says otherwise that addresses may have changed: look again, soon. */
   recheck?(): void
   /** This machine's own addresses have changed: servers may have to be reached in another way. */

@@ -37,6 +37,9 @@ async function source(): Promise<void> {
   network.on('connection', ({ peer: id, state, path }) => {
     if (id === peer) say({ state, path: path?.kind })
   })
+  network.on('trace', (id, entry) => {
+    if (id === peer && entry.what === 'search') say({ search: entry.search })
+  })
   const stream = await network.connect(parseNodeId(peer), { service: 'sink' })
   stream.on('error', (error) => say({ error: error.message }))
   const stop = new AbortController()

@@ -6,7 +6,7 @@ import { parseGoal, type Goal } from '../goal.ts'
 import { parseListenAddress, writeHostPort, type HostPort } from '../names.ts'
 import { showProgress } from '../progress.ts'
 import { openReach, type Reach } from '../reach.ts'
-import { readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
+import { exhaustiveOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
 
 /** `natwork forward`: a service of another node as a TCP port of this machine. */
 export function registerForward(program: Command, shell: Shell): Command {
@@ -18,6 +18,7 @@ export function registerForward(program: Command, shell: Shell): Command {
       'where to listen: a port of 127.0.0.1, or an address and a port; 0 takes a free port',
     )
     .argument('<service>', 'ID/NAME, or a ticket')
+    .option(...exhaustiveOption)
     .addHelpText(
       'after',
       `

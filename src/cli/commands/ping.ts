@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { UsageError } from '../../core/index.ts'
 import { parsePeer } from '../goal.ts'
 import { openReach } from '../reach.ts'
-import { readSettings, type Shell } from '../shell.ts'
+import { exhaustiveOption, readSettings, type Shell } from '../shell.ts'
 
 /** Milliseconds between two pings. */
 const INTERVAL = 1_000
@@ -15,6 +15,7 @@ export function registerPing(program: Command, shell: Shell): Command {
     .description('connect to a node and measure how long that and one round trip take')
     .argument('<id>', 'the id of the node, or its name under `peers` in the configuration')
     .option('-c, --count <n>', 'how often', '3')
+    .option(...exhaustiveOption)
     .action(async (text: string, { count }: { count: string }, command: Command) => {
       const { output, signal } = shell
       const settings = readSettings(shell, command)

@@ -3,7 +3,7 @@ import { UsageError } from '../../core/index.ts'
 import type { Service } from '../../network/index.ts'
 import type { LocalNode } from '../node.ts'
 import type { Output, Style } from '../output.ts'
-import { readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
+import { exhaustiveOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
 import { forwardLine, parseShare } from './expose.ts'
 
 /** The ticket for the demo page: enough to show it around, not enough to be forgotten. */
@@ -28,6 +28,7 @@ export function registerUp(program: Command, shell: Shell): Command {
     .option('--no-port-map', 'do not ask the router to let others in to the port')
     .option('--helper <id@host:port...>', 'nodes through which others can reach this one behind its NAT')
     .option('--help-others', 'forward signals, and relay, for other nodes: for machines that all can reach')
+    .option(...exhaustiveOption)
     .option('--demo', 'share a small page when nothing else is shared')
     .addHelpText(
       'after',

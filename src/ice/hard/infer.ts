@@ -31,10 +31,20 @@ export function inferTheirs(hints: NatHints, pairs: readonly Pair[]): NatHints {
     if (!named.some((one) => one.address === address)) continue
     const isNamed = named.some((one) => one.address === address && one.port === port)
     if (hints.mapping === undefined) mapping ??= mappingOf(isNamed)
-    if (!isNamed) lastPort = port
+    if (!isNamed && isNewer(port, lastPort, hints)) lastPort = port
   }
   return { ...hints, ...(mapping && { mapping }), ...(lastPort !== undefined && { lastPort }) }
 }
+
+/** A sequential NAT's ports tell their age; of others it is not known. */
+function isNewer(port: number, than: number | undefined, { ports, step = 1 }: NatHints): boolean {
+  if (than === undefined || ports !== 'sequential') return true
+  const ahead = (port - than) * Math.sign(step)
+  return ahead > 0 && ahead < NEAR
+}
+
+/** How many ports further a flow of the same minutes may be. */
+const NEAR = 4_096
 
 function mappingOf(isSame: boolean): Dependence {
   return isSame ? 'endpoint-independent' : 'address-and-port-dependent'

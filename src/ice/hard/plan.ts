@@ -78,6 +78,8 @@ export function planSearch(input: PlanInput): Plan | undefined {
   if (ours === 'port-filter' && theirs === 'dependent') return probe(input, first)
   if (ours === 'dependent' && theirs === 'port-filter') return open(input, remotes)
   if (ours === 'dependent' && theirs === 'dependent') {
+    // Where its next ports lie is worth waiting for: a miss costs a minute.
+    if (remote.ports === 'sequential' && remote.lastPort === undefined) return undefined
     if (local.ports === 'sequential' && remote.ports === 'sequential') return meet(input, first)
     if (isNarrow(local) && isNarrow(remote)) return searchNarrow(input, first)
     return input.exhaustive === undefined ? undefined : searchAll(input, first, input.exhaustive)

@@ -25,6 +25,30 @@ export function localCandidates(
   return [...hosts, ...mapped, ...reflexive]
 }
 
+/**
+ * The next port of such a NAT follows from the newest one alone: the one that was seen some time ago is left out, until
+ * {@link withNewestPort} has another.
+ */
+export function withoutPort(hints: NatHints): NatHints {
+  if (hints.ports !== 'sequential' && hints.ports !== 'block') return hints
+  const { mapping, filtering, ports, step } = hints
+  return {
+    ...(mapping && { mapping }),
+    ...(filtering && { filtering }),
+    ports,
+    ...(step !== undefined && { step }),
+  }
+}
+
+export async function withNewestPort(
+  hints: NatHints,
+  newestPort: () => Promise<number | undefined>,
+): Promise<NatHints> {
+  if (withoutPort(hints) === hints) return hints
+  const lastPort = (await newestPort()) ?? hints.lastPort
+  return { ...hints, ...(lastPort !== undefined && { lastPort }) }
+}
+
 /** What is known of the NAT in front of this node, for the peer's hole punching. */
 export function natHints(seen: PublicAddress, bound: SocketAddress): NatHints {
   if (!seen.known) {

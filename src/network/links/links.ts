@@ -2,6 +2,7 @@ import { UsageError } from '../../core/errors.ts'
 import type { Path } from '../../core/machine.ts'
 import {
   IceAgent,
+  type ExhaustiveBudget,
   type IceEvent,
   type IceSession,
   type LocalCandidate,
@@ -24,6 +25,9 @@ export interface LinksOptions {
   /** See {@link LinkHost.gatherMore}. */
   readonly gatherMore: LinkHost['gatherMore']
   readonly hints: () => NatHints
+  readonly newestPort: LinkHost['newestPort']
+  /** What a search through every port may cost, for all peers. */
+  readonly exhaustive: ExhaustiveBudget | undefined
   readonly record: () => NodeInfo
   /** Something is wrong with the network. */
   readonly onInterrupted: () => void
@@ -126,27 +130,38 @@ export class Links {
     for (const link of this.#links.values()) link.networkChanged(candidates)
   }
 
+  /** What is known of the NAT here has changed. */
+  hintsChanged(): void {
+    for (const link of this.#links.values()) link.hintsChanged()
+  }
+
   /** The helpers on which this node hangs have changed. */
   helpersChanged(): void {
     for (const link of this.#links.values()) link.helpersChanged()
   }
 
   #host(): LinkHost {
-    const { signaller, gatherMore, record, hints, candidates } = this.#options
+    const { signaller, gatherMore, record, hints, newestPort, candidates, exhaustive } = this.#options
     const now = (): number => this.#endpoint?.now() ?? 0
     return {
       now,
-      open: (link, controlling) => {
+      open: (link, controlling, known) => {
         const local = { candidates: candidates(), nat64: this.#endpoint?.nat64 }
         if (this.#agent === undefined)
           throw new UsageError('ERR_NATWORK_STOPPED', 'the network is not running')
-        const session = this.#agent.open({ controlling, local, hints: hints() })
+        const session = this.#agent.open({
+          controlling,
+          local,
+          hints: known,
+          ...(exhaustive && { exhaustive }),
+        })
         this.#owners.set(session, link)
         return session
       },
       wake: () => this.#agent?.wake(),
       gatherMore,
       hints,
+      newestPort,
       record,
       send: (target, message, options) => signaller.send(target, message, options),
       debug: (message, fields) => this.#session.context.logger.debug(message, fields),

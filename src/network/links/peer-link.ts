@@ -1,28 +1,41 @@
 import { randomBytes } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
-import { sameAddress, type SocketAddress } from '../../core/address.ts'
+import { isDeepStrictEqual } from 'node:util'
+import type { SocketAddress } from '../../core/address.ts'
 import { PeerError } from '../../core/errors.ts'
 import { samePath, type Path } from '../../core/machine.ts'
-import type { IceCandidate, IceEvent, IceSession, LocalCandidate, NatHints } from '../../ice/index.ts'
+import type {
+  ExhaustiveBudget,
+  IceCandidate,
+  IceEvent,
+  IceSession,
+  LocalCandidate,
+  NatHints,
+} from '../../ice/index.ts'
 import type { UtpStream } from '../../utp/driver/index.ts'
 import type { ControlChannel } from '../control.ts'
 import { asError } from '../errors.ts'
 import type { NodeId } from '../node-id.ts'
 import type { NodeInfo } from '../node-info.ts'
 import type { RelayUser } from '../relays.ts'
-import type { LinkAnswer, LinkMessage, LinkOffer } from '../signalling/message.ts'
-import type { Signal, SignalTarget } from '../signalling/signaller.ts'
+import type { LinkAnswer, LinkCandidates, LinkMessage, LinkOffer } from '../signalling/message.ts'
+import type { SendOptions, Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection, PathUse } from './connection.ts'
+import { withNewestPort, withoutPort } from './gather.ts'
+import { PathHistory } from './path-history.ts'
+import { Totals } from './totals.ts'
 
 /** What a link needs of the node around it. */
 export interface LinkHost {
   readonly now: () => number
-  open(link: PeerLink, controlling: boolean): IceSession
+  open(link: PeerLink, controlling: boolean, hints: NatHints): IceSession
   /** After every call of a session. */
   wake(): void
   /** Finds what a relay can add, for as long as the link wants it. Resolves when there is no more. */
   gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void>
   hints(): NatHints
+  /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
+  readonly newestPort: () => Promise<number | undefined>
   record(): NodeInfo
   send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
   debug(message: string, fields: object): void
@@ -30,16 +43,10 @@ export interface LinkHost {
   changed(link: PeerLink): void
 }
 
-interface SendOptions {
-  readonly prefer?: ControlChannel | undefined
-  readonly avoid?: ReadonlySet<ControlChannel>
-}
-
 /** Milliseconds after which an offer that nobody answered is sent again, by another way where there is one. */
 const offerGaps = [700, 1_500, 3_000, 5_000, 8_000] as const
-/** Candidates that came before their description; and uses remembered. */
+/** Candidates that came before their description. */
 const maxEarly = 32
-const maxHistory = 16
 
 /**
  * The way to one other node: an ICE session that finds and watches paths, the signals that it takes, and the uTP
@@ -63,9 +70,13 @@ export class PeerLink {
   #offered: string | undefined
   #onAnswered: () => void = () => undefined
   #remoteUfrag: string | undefined
-  #early: { ufrag: string; candidates: readonly IceCandidate[] }[] = []
-  /** Candidates that are to be told to the peer. */
+  #early: LinkCandidates[] = []
+  /** What is known of the NAT here, as the session has it. */
+  #hints: NatHints = {}
+  /** Candidates, and hints, that are to be told to the peer. */
   #untold: IceCandidate[] = []
+  #hintsUntold = false
+  #exhaustive: ExhaustiveBudget | undefined
   #telling: NodeJS.Immediate | undefined
   #complete = false
   #restarts = 0
@@ -73,12 +84,12 @@ export class PeerLink {
   #waiting = new Set<Waiting>()
   readonly #streams = new Set<UtpStream>()
   #timeoutsSeen = 0
-  #past = { bytesIn: 0, bytesOut: 0, sent: 0, lost: 0 }
+  readonly #past = new Totals()
   #path: Path | undefined
   /** The session has found it; otherwise it is where a connection came from, or was dialled to. */
   #isFound = false
   #up = new AbortController()
-  readonly #history: PathUse[] = []
+  readonly #history = new PathHistory()
   #idleSince: number
   #closed = false
 
@@ -114,22 +125,16 @@ export class PeerLink {
   get connection(): NodeConnection {
     const session = this.#session
     const streams = [...this.#streams].map(({ connection }) => connection.stats)
-    const sum = (of: (one: (typeof streams)[number]) => number): number =>
-      streams.reduce((total, one) => total + of(one), 0)
-    const sent = this.#past.sent + sum(({ packetsSent }) => packetsSent)
-    const current = this.#history.at(-1)
-    const path = current?.until === undefined ? current : undefined
+    const path = this.#history.current
     const rtt = session?.path?.rtt ?? streams.find(({ smoothedRtt }) => smoothedRtt > 0)?.smoothedRtt
     return {
       peer: this.peer,
-      state: path !== undefined ? 'connected' : this.#history.length > 0 ? 'interrupted' : 'connecting',
+      state: path !== undefined ? 'connected' : this.#history.uses.length > 0 ? 'interrupted' : 'connecting',
       path,
       rtt: rtt === undefined ? undefined : rtt / 1_000,
-      loss: sent === 0 ? 0 : (this.#past.lost + sum(({ lostPackets }) => lostPackets)) / sent,
-      bytesIn: this.#past.bytesIn + sum(({ bytesReceived }) => bytesReceived),
-      bytesOut: this.#past.bytesOut + sum(({ bytesSent }) => bytesSent),
+      ...this.#past.with(this.#streams),
       since: this.since,
-      history: [...this.#history],
+      history: this.#history.uses,
       pairs: session?.pairs ?? [],
       trace: session?.trace ?? [],
     }
@@ -173,8 +178,8 @@ export class PeerLink {
     this.#streams.add(stream)
     stream.once('close', () => this.#forget(stream))
     const { path } = stream.connection
-    if (this.#path === undefined || this.#session === undefined) this.#use(path, this.#kindOf(path))
-    else stream.setPath(this.#path)
+    if (this.#path !== undefined && this.#session !== undefined) stream.setPath(this.#path)
+    else this.#use(path, this.#kindOf(path))
   }
 
   /** It was not this node's after all. */
@@ -185,6 +190,13 @@ export class PeerLink {
   /** Whether what comes by this path is the peer's. */
   owns(path: Path): boolean {
     return this.#session?.owns(path) ?? false
+  }
+
+  /** What a search through every port may cost for this peer, from now on. */
+  searchEverything(budget: ExhaustiveBudget): void {
+    this.#exhaustive = budget
+    this.#session?.setExhaustive(this.#host.now(), budget)
+    this.#host.wake()
   }
 
   /** A signal of the peer's. */
@@ -245,6 +257,11 @@ export class PeerLink {
     this.#host.wake()
   }
 
+  /** What is known of the NAT here has changed: a search between two hard ones may begin with it. */
+  hintsChanged(): void {
+    if (this.#session !== undefined) void this.#refreshHints(this.#session)
+  }
+
   /** The helpers on which this node hangs have changed: a relay of one that is gone is no way to go. */
   helpersChanged(): void {
     this.#gather()
@@ -278,16 +295,29 @@ export class PeerLink {
 
   #begin(controlling: boolean, name = randomBytes(16).toString('hex')): IceSession {
     this.#endSession()
-    const session = this.#host.open(this, controlling)
+    this.#hints = withoutPort(this.#host.hints())
+    const session = this.#host.open(this, controlling, this.#hints)
     this.#session = session
+    if (this.#exhaustive !== undefined) session.setExhaustive(this.#host.now(), this.#exhaustive)
     this.#name = name
     this.#isFound = false
     this.#complete = false
     this.#heardAt = 0
     this.#borrower = this.#borrowFor(session)
     this.#gather()
+    void this.#refreshHints(session)
     this.#host.wake()
     return session
+  }
+
+  async #refreshHints(session: IceSession): Promise<void> {
+    const fresh = await withNewestPort(this.#host.hints(), this.#host.newestPort)
+    if (this.#session !== session || session.closed || isDeepStrictEqual(fresh, this.#hints)) return
+    this.#hints = fresh
+    session.setHints(this.#host.now(), fresh)
+    this.#host.wake()
+    this.#hintsUntold = true
+    this.#tellLater()
   }
 
   /** What the session hears of relays, as long as it lasts. */
@@ -419,7 +449,7 @@ export class PeerLink {
     this.#describe(session, answer, true)
     this.#offered = undefined
     this.#onAnswered()
-    if (this.#untold.length > 0) this.#tellLater()
+    if (this.#untold.length > 0 || this.#hintsUntold) this.#tellLater()
   }
 
   #describe(
@@ -430,23 +460,21 @@ export class PeerLink {
     const now = this.#host.now()
     session.setRemote(now, { ...parameters, candidates, hints, complete, sawOurs })
     this.#remoteUfrag = parameters.ufrag
-    for (const { ufrag, candidates: late } of this.#early.splice(0)) {
-      if (ufrag !== parameters.ufrag) continue
-      for (const candidate of late) session.addRemoteCandidate(now, candidate)
-    }
+    for (const late of this.#early.splice(0)) if (late.ufrag === parameters.ufrag) this.#hearCandidates(late)
     this.#host.wake()
   }
 
-  #hearCandidates({ ufrag, candidates, complete }: Extract<LinkMessage, { type: 'candidates' }>): void {
+  #hearCandidates(said: LinkCandidates): void {
     const session = this.#session
     if (session === undefined) return
-    if (ufrag !== this.#remoteUfrag) {
-      if (this.#early.length < maxEarly) this.#early.push({ ufrag, candidates })
+    if (said.ufrag !== this.#remoteUfrag) {
+      if (this.#early.length < maxEarly) this.#early.push(said)
       return
     }
     const now = this.#host.now()
-    for (const candidate of candidates) session.addRemoteCandidate(now, candidate)
-    if (complete) session.endOfRemoteCandidates(now)
+    for (const candidate of said.candidates) session.addRemoteCandidate(now, candidate)
+    if (said.hints !== undefined) session.setRemoteHints(now, said.hints)
+    if (said.complete) session.endOfRemoteCandidates(now)
     this.#host.wake()
   }
 
@@ -456,7 +484,7 @@ export class PeerLink {
       link: this.#name,
       parameters,
       candidates: [...localCandidates],
-      hints: this.#host.hints(),
+      hints: this.#hints,
       complete: this.#complete,
     }
   }
@@ -471,7 +499,16 @@ export class PeerLink {
       if (session === undefined || this.#remoteUfrag === undefined) return
       const candidates = this.#untold.splice(0)
       const { ufrag } = session.parameters
-      this.#say({ type: 'candidates', link: this.#name, ufrag, candidates, complete: this.#complete })
+      const hints = this.#hintsUntold ? { hints: this.#hints } : {}
+      this.#hintsUntold = false
+      this.#say({
+        type: 'candidates',
+        link: this.#name,
+        ufrag,
+        candidates,
+        complete: this.#complete,
+        ...hints,
+      })
     })
   }
 
@@ -520,19 +557,8 @@ export class PeerLink {
     const isSame = this.#path !== undefined && samePath(this.#path, path)
     this.#path = path
     for (const stream of this.#streams) stream.setPath(path)
-    const last = this.#history.at(-1)
-    if (isSame && last?.until === undefined && last !== undefined && sameAddress(last.remote, path.remote))
-      return
-    this.#unuseRecord()
-    this.#history.push({
-      kind,
-      local: local ?? { address: '0.0.0.0', port: 0 },
-      remote: path.remote,
-      since: new Date(),
-      until: undefined,
-    })
-    if (this.#history.length > maxHistory) this.#history.shift()
-    this.#host.changed(this)
+    const use = { kind, local: local ?? { address: '0.0.0.0', port: 0 }, remote: path.remote }
+    if (this.#history.begin(use, isSame)) this.#host.changed(this)
   }
 
   #kindOf(path: Path): PathUse['kind'] {
@@ -542,27 +568,16 @@ export class PeerLink {
 
   #unuse(): void {
     this.#path = undefined
-    this.#unuseRecord()
+    this.#history.end()
     this.#up.abort(new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the path to ${this.peer} was lost`))
     this.#up = new AbortController()
     setMaxListeners(0, this.#up.signal) // One for each connection that is being opened.
   }
 
-  #unuseRecord(): void {
-    const last = this.#history.at(-1)
-    if (last?.until === undefined && last !== undefined) {
-      this.#history[this.#history.length - 1] = { ...last, until: new Date() }
-    }
-  }
-
   #forget(stream: UtpStream): void {
     if (!this.#streams.delete(stream)) return
-    const { bytesReceived, bytesSent, packetsSent, lostPackets, timeouts } = stream.connection.stats
-    this.#past.bytesIn += bytesReceived
-    this.#past.bytesOut += bytesSent
-    this.#past.sent += packetsSent
-    this.#past.lost += lostPackets
-    this.#timeoutsSeen = Math.max(0, this.#timeoutsSeen - timeouts)
+    this.#past.add(stream)
+    this.#timeoutsSeen = Math.max(0, this.#timeoutsSeen - stream.connection.stats.timeouts)
     this.#idleSince = this.#host.now()
     if (this.#streams.size > 0 || this.#session !== undefined) return
     this.#unuse()

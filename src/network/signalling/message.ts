@@ -49,13 +49,15 @@ export const linkMessageSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('offer'), ...description, record: z.unknown() }),
   /** `to` names the offer by its `ufrag`. */
   z.object({ type: z.literal('answer'), ...description, to: z.string().max(256) }),
-  /** More candidates of the sender's, under the credentials that `ufrag` names (RFC 8838). */
+  /** More candidates of the sender's, or fresher hints, under the credentials that `ufrag` names (RFC 8838). */
   z.object({
     type: z.literal('candidates'),
     link,
     ufrag: z.string().max(256),
     candidates: z.array(candidateSchema).max(32),
     complete: z.boolean(),
+    /** In place of those that were said before. */
+    hints: hintsSchema.exactOptional(),
   }),
   /** "I am done with the link", or "I will not have it": why, for people. */
   z.object({ type: z.literal('bye'), link, why: z.string().max(300) }),
@@ -65,3 +67,4 @@ export type LinkMessage = z.output<typeof linkMessageSchema>
 
 export type LinkOffer = Extract<LinkMessage, { type: 'offer' }>
 export type LinkAnswer = Extract<LinkMessage, { type: 'answer' }>
+export type LinkCandidates = Extract<LinkMessage, { type: 'candidates' }>

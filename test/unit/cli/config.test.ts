@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { loadConfig, type Flags } from '../../../src/cli/config.ts'
 import { findFolders } from '../../../src/cli/folders.ts'
+import { parseGoal, parsePeer } from '../../../src/cli/goal.ts'
+import { defaultExhaustive } from '../../../src/ice/index.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'natwork-config-'))
 after(() => rmSync(home, { recursive: true }))
@@ -45,6 +47,7 @@ test('without a file the defaults hold', () => {
     stun: [],
     helpers: [],
     help: false,
+    exhaustive: false,
   })
 })
 
@@ -59,6 +62,20 @@ test('flags win over the environment, that over the file', () => {
   assert.equal(load(yaml, { NATWORK_PORT: '' }).port, 1000)
   assert.equal(load(yaml, { NATWORK_HOST: '::' }).host, '::')
   assert.equal(load(yaml, { NATWORK_LOG_LEVEL: 'error' }).logLevel, 'error')
+})
+
+test('an exhaustive search: by flag, with a budget in the file, and for every node that is asked for', () => {
+  assert.equal(load('', {}, { exhaustive: true }).exhaustive, true)
+  const config = load('exhaustive: { packets: 1000, perSecond: 50 }')
+  assert.deepEqual(parsePeer(id, config).exhaustive, { packets: 1000, perSecond: 50 })
+  assert.deepEqual(parseGoal(`${id}/web`, load('exhaustive: true')).exhaustive, defaultExhaustive)
+  assert.equal('exhaustive' in parsePeer(id, load('')), false)
+  mistake(
+    'exhaustive: { packets: 0, perSecond: 50 }',
+    1,
+    /exhaustive\.packets: write a number from 1 to 1000000$/,
+  )
+  mistake('exhaustive: 7', 1, /exhaustive: write true, or/)
 })
 
 test('services and peers, in short and in full', () => {
