@@ -86,7 +86,7 @@ export class StunTraversal implements TraversalService {
         clearTimeout(session.examination)
         const due = session.examined + EXAMINE_AGAIN - performance.now()
         session.examination = setTimeout(
-          () => void this.#examine(endpoint, session).then(onChange),
+          () => void this.#examine(endpoint, session, onChange),
           Math.max(due, 0),
         )
       }
@@ -163,7 +163,7 @@ export class StunTraversal implements TraversalService {
   }
 
   /** How the NAT behaves, from this very port. */
-  async #examine(endpoint: UdpEndpoint, session: Session): Promise<void> {
+  async #examine(endpoint: UdpEndpoint, session: Session, onChange: () => void): Promise<void> {
     if (!speaksIpv4(endpoint)) return
     session.examined = performance.now()
     try {
@@ -177,6 +177,7 @@ export class StunTraversal implements TraversalService {
       if (session.ended.signal.aborted) return
       this.#nat = natTraits(seen)
       this.#logger.info('the NAT here', { ...this.#nat })
+      onChange()
     } catch (error) {
       this.#logger.debug('the NAT here is not known', { error: asError(error).message })
     }
