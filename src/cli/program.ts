@@ -14,6 +14,7 @@ import { registerWhy } from './commands/why.ts'
 import { registerUp } from './commands/up.ts'
 import { describeExitCodes, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { registerLabMatrix } from './lab-matrix.ts'
+import { registerLabFailure } from './lab-failure.ts'
 import { registerLabScenario } from './lab-scenario.ts'
 import { registerLab } from './lab.ts'
 import { createOutput } from './output.ts'
@@ -100,6 +101,7 @@ const commands = [
     const lab = registerLab(program)
     registerLabMatrix(lab, shell)
     registerLabScenario(lab, shell)
+    registerLabFailure(lab, shell)
     return lab
   },
 ]

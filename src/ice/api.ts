@@ -81,6 +81,11 @@ export type IceEvent =
   | { readonly type: 'candidate'; readonly session: IceSession; readonly candidate: IceCandidate }
   /** Data goes this way from now on. The first one is announced as soon as it works, better ones as they are found. */
   | { readonly type: 'path'; readonly session: IceSession; readonly path: IcePath }
+  /**
+   * The path in use does not answer, and there is no other that does. It may have paused, or be gone: a way that does not
+   * share its fate (another relay) would be welcome.
+   */
+  | { readonly type: 'doubted'; readonly session: IceSession; readonly path: IcePath }
   /** No path works any more. The session goes on looking; a restart, or fresh candidates, help it. */
   | { readonly type: 'disconnected'; readonly session: IceSession; readonly reason: FailureReason }
   /** Everything was tried. Fresh candidates or a restart begin anew. */

@@ -15,6 +15,8 @@ export interface ConnectivityOwner {
   /** A pair has begun to work. */
   valid(now: Micros, pair: Pair): void
   selected(now: Micros, pair: Pair): void
+  /** The pair in use does not answer, and no other one works. */
+  doubted(now: Micros, pair: Pair): void
   disconnected(now: Micros): void
   /** A pair is gone for good. */
   dropped(pair: Pair): void
@@ -258,6 +260,7 @@ export class Connectivity {
     pair.doubted = true
     pair.steady = 0
     this.reselect(now)
+    if (this.selected === pair) this.#owner.doubted(now, pair)
   }
 
   #lose(now: Micros, pair: Pair): void {

@@ -16,6 +16,20 @@ export * from './matrix/index.ts'
 export { compareScenarios, type ScenarioComparison, type ScenarioOptions } from './scenario/compare.ts'
 export { checkScenarios, pairScenarios } from './scenario/names.ts'
 export { runScenariosInLab } from './scenario/run.ts'
+export {
+  playFailure,
+  slowSteps,
+  type FailureOptions,
+  type FailureResult,
+  type StepResult,
+} from './failures/run.ts'
+export {
+  chooseFailures,
+  failureScenarios,
+  type FailureEvent,
+  type FailureScenario,
+  type FailureStep,
+} from './failures/scenarios.ts'
 export type { Features } from './features.ts'
 export type { Observed } from './observe.ts'
 export { selfTest, type KindReport, type SelfTestOptions } from './self-test.ts'

@@ -3,6 +3,7 @@ import type { SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
 import { ControlChannel, type ControlHandler } from './control.ts'
 import { unlessAborted } from './deadline.ts'
+import { defaultTlsPort, type HelperReference } from './helper-reference.ts'
 import type { NodeId } from './node-id.ts'
 import { verifyNodeInfo, type NodeInfo } from './node-info.ts'
 import { SecureStream } from './secure-stream.ts'
@@ -14,8 +15,8 @@ export interface ControlPoolOptions {
   readonly dial: (id: NodeId, places: Places, signal: AbortSignal) => Promise<Duplex>
   /** What other nodes ask on streams that this one opened. */
   readonly handler: ControlHandler
-  /** This node's record, for helpers. */
-  readonly record: () => NodeInfo
+  /** This node's record, for that helper. */
+  readonly record: (helper: HelperReference | undefined) => NodeInfo
 }
 
 /**
@@ -55,7 +56,7 @@ export class ControlPool {
 
   /** As {@link open}, and hanging on it: signals for this node come by the stream. */
   async attach(id: NodeId, places: Places, signal?: AbortSignal): Promise<HelperLease> {
-    return await this.#attach(id, await this.open(id, places, signal))
+    return await this.#attach(id, await this.open(id, places, signal), places)
   }
 
   /**
@@ -72,7 +73,7 @@ export class ControlPool {
     const before = this.#entries.get(id)
     this.#entries.set(id, entry)
     if (before?.holders === 0) before.opened?.close()
-    return await this.#attach(id, lease)
+    return await this.#attach(id, lease, places)
   }
 
   /** The stream to that node, if one is open now, and the way it goes. */
@@ -94,11 +95,11 @@ export class ControlPool {
     }
   }
 
-  async #attach(id: NodeId, lease: Lease): Promise<HelperLease> {
+  async #attach(id: NodeId, lease: Lease, places: Places): Promise<HelperLease> {
     try {
       const entry = this.#entries.get(id)
       if (entry?.opened !== lease.channel) return { ...lease, info: undefined }
-      entry.attached ??= this.#tell(lease.channel)
+      entry.attached ??= this.#tell(lease.channel, (entry.helper = referenceOf(id, lease, places)))
       return { ...lease, info: await entry.attached }
     } catch (error) {
       lease.release()
@@ -109,8 +110,9 @@ export class ControlPool {
   /** The record has changed: the helpers on which this node hangs are told. */
   refresh(): void {
     for (const entry of this.#entries.values()) {
-      if (entry.attached === undefined || entry.opened === undefined) continue
-      this.#tell(entry.opened).catch((error: unknown) => {
+      const { opened, attached, helper } = entry
+      if (attached === undefined || opened === undefined) continue
+      this.#tell(opened, helper).catch((error: unknown) => {
         this.#session.context.logger.debug('a helper was not told', { error: String(error) })
       })
     }
@@ -154,9 +156,13 @@ export class ControlPool {
     return entry
   }
 
-  /** @returns the helper's own record, if it says it. */
-  async #tell(channel: ControlChannel): Promise<NodeInfo | undefined> {
-    const { info } = await channel.ask({ type: 'attach', info: this.#options.record() })
+  /**
+   * The record names the helper from the first on: who asks it for this node must not take it for one without.
+   *
+   * @returns the helper's own record, if it says it.
+   */
+  async #tell(channel: ControlChannel, helper: HelperReference | undefined): Promise<NodeInfo | undefined> {
+    const { info } = await channel.ask({ type: 'attach', info: this.#options.record(helper) })
     if (info === undefined) return undefined
     const verified = verifyNodeInfo(info)
     return verified.id === channel.peer ? verified : undefined
@@ -212,8 +218,17 @@ interface Entry {
   opened?: ControlChannel
   address: SocketAddress | undefined
   tls: TlsPlace | undefined
+  /** How others would find it: set when this node hangs on it, or is about to. */
+  helper?: HelperReference | undefined
   attached?: Promise<NodeInfo | undefined>
   spareTimer?: NodeJS.Timeout
+}
+
+/** Undefined when it has no address of UDP. */
+function referenceOf(id: NodeId, { address, tls }: Lease, places: Places): HelperReference | undefined {
+  const at = address ?? places.addresses[0]
+  const port = tls === undefined || tls.port === defaultTlsPort ? {} : { tls: tls.port }
+  return at && { id, address: at, ...port }
 }
 
 function once(task: () => void): () => void {

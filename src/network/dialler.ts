@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
-import { NatworkError, PeerError } from '../core/errors.ts'
+import { PeerError, type NatworkError } from '../core/errors.ts'
 import type { Path } from '../core/machine.ts'
 import type { UtpStream } from '../utp/driver/index.ts'
 import type { ExhaustiveBudget } from '../ice/index.ts'
@@ -111,7 +111,7 @@ export class Dialler {
     }
   }
 
-  // The link that is there; else what is known; when that is nothing, or old, what the nodes that we know know.
+  // The link that is there; else what is known; when that is nothing, or leads nowhere soon, what other nodes know.
   async #reach(id: NodeId, given: Whereabouts, signal: AbortSignal): Promise<SecureStream> {
     const link = this.#parts.links.get(id)
     if (link?.session !== undefined && link.path !== undefined) {
@@ -124,30 +124,44 @@ export class Dialler {
       addresses: distinct([...given.addresses, ...(info?.addresses ?? [])]),
       helpers: distinctHelpers([...(info?.helpers ?? []), ...given.helpers]),
     }
-    let failure: NatworkError | undefined
-    if (places.addresses.length + places.helpers.length > 0) {
-      try {
-        return await this.#try(id, places, info, signal)
-      } catch (error) {
-        if (signal.aborted || !(error instanceof NatworkError)) throw error
-        failure = error
-      }
+    const isKnown = places.addresses.length + places.helpers.length > 0
+    const losers = new AbortController()
+    setMaxListeners(0, losers.signal)
+    const either = AbortSignal.any([signal, losers.signal])
+    const known = isKnown ? this.#try(id, places, info, either) : undefined
+    const ways = [...(known ? [known] : []), this.#tryAnew(id, places, known, either)]
+    try {
+      return await firstOf(ways, losers)
+    } catch (error) {
+      signal.throwIfAborted()
+      // What became of that which was known says more than that nobody knows better.
+      throw asError(error instanceof AggregateError ? error.errors[0] : error)
+    }
+  }
+
+  /** What is known may be old: when that leads nowhere, or not soon, others are asked. */
+  async #tryAnew(
+    id: NodeId,
+    known: Whereabouts,
+    attempt: Promise<SecureStream> | undefined,
+    signal: AbortSignal,
+  ): Promise<SecureStream> {
+    if (attempt !== undefined) {
+      const failed = attempt.then(() => new Promise<never>(ignore), ignore)
+      await Promise.race([failed, sleep(this.#session.timeouts.headStart, undefined, { signal, ref: false })])
     }
     const found = await this.#lookUp(id, signal)
     const addresses = (found?.addresses ?? []).filter(
-      (address) => !places.addresses.some((other) => sameAddress(address, other)),
+      (address) => !known.addresses.some((other) => sameAddress(address, other)),
     )
     const helpers = (found?.helpers ?? []).filter(
-      ({ id: helper }) => !places.helpers.some((other) => other.id === helper),
+      ({ id: helper }) => !known.helpers.some((other) => other.id === helper),
     )
     if (addresses.length + helpers.length > 0)
       return await this.#try(id, { addresses, helpers }, found, signal)
-    throw (
-      failure ??
-      new PeerError(
-        'ERR_NATWORK_NODE_UNKNOWN',
-        `no address of ${id} is known: use a ticket of that node, or add its record`,
-      )
+    throw new PeerError(
+      'ERR_NATWORK_NODE_UNKNOWN',
+      `no address of ${id} is known: use a ticket of that node, or add its record`,
     )
   }
 
@@ -172,16 +186,11 @@ export class Dialler {
       ])
       return await this.#connect(id, places, either)
     }
-    const ways = addresses.length === 0 ? [meeting] : [meeting, direct()]
-    let won: SecureStream | undefined
     try {
-      return (won = await Promise.any(ways))
+      return await firstOf(addresses.length === 0 ? [meeting] : [meeting, direct()], losers)
     } catch (error) {
       signal.throwIfAborted()
       throw telling(error)
-    } finally {
-      losers.abort(new PeerError('ERR_NATWORK_RESET', 'another way was faster'))
-      for (const way of ways) way.then((late) => late !== won && late.destroy(), ignore)
     }
   }
 
@@ -351,6 +360,20 @@ export class Dialler {
     stream.end()
     stream.resume()
     void closed(stream, this.#session.timeouts.linger)
+  }
+}
+
+/** The first stream to be there; the other ways are given up, and what comes late is closed. */
+async function firstOf(
+  ways: readonly Promise<SecureStream>[],
+  losers: AbortController,
+): Promise<SecureStream> {
+  let won: SecureStream | undefined
+  try {
+    return (won = await Promise.any(ways))
+  } finally {
+    losers.abort(new PeerError('ERR_NATWORK_RESET', 'another way was faster'))
+    for (const way of ways) way.then((late) => late !== won && late.destroy(), ignore)
   }
 }
 

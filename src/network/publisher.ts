@@ -1,5 +1,6 @@
 import type { ControlPool } from './control-pool.ts'
 import { asError } from './errors.ts'
+import type { HelperReference } from './helper-reference.ts'
 import type { NodeId } from './node-id.ts'
 import { signNodeInfo, type NodeInfo, type NodeInfoFields } from './node-info.ts'
 import type { Session } from './session.ts'
@@ -46,6 +47,12 @@ export class Publisher {
     return this.#record
   }
 
+  /** For a helper, which it names though this node may be only about to hang on it. */
+  recordFor(helper: HelperReference): NodeInfo {
+    const isNamed = this.record.helpers?.some(({ id }) => id === helper.id) === true
+    return isNamed ? this.record : this.#sign([helper])
+  }
+
   /** The addresses or the helpers have changed: signs anew and tells everybody. */
   refresh(): void {
     this.#record = this.#sign()
@@ -64,11 +71,13 @@ export class Publisher {
   }
 
   // The time is the sequence, so that a node which has lost its last record still exceeds it.
-  #sign(): NodeInfo {
+  #sign(first: readonly HelperReference[] = []): NodeInfo {
     const now = Date.now()
+    const fields = this.#fields()
     this.#lastSequence = Math.max(this.#lastSequence + 1, now)
     return signNodeInfo(this.#session.identity, {
-      ...this.#fields(),
+      ...fields,
+      helpers: [...first, ...(fields.helpers ?? [])],
       sequence: this.#lastSequence,
       expires: Math.floor(now / 1_000) + recordLifetime,
     })

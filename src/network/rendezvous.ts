@@ -4,7 +4,7 @@ import type { ExhaustiveBudget, LocalCandidate, NatHints } from '../ice/index.ts
 import { ControlDesk } from './control-desk.ts'
 import { ControlPool } from './control-pool.ts'
 import { Dialler } from './dialler.ts'
-import type { ConfiguredHelper } from './helper-reference.ts'
+import type { ConfiguredHelper, HelperReference } from './helper-reference.ts'
 import { Links } from './links/links.ts'
 import type { PeerLink } from './links/peer-link.ts'
 import { reachableAddresses } from './local-addresses.ts'
@@ -24,8 +24,8 @@ export interface RendezvousOptions {
   readonly helpers: readonly ConfiguredHelper[]
   /** Whether this node helps others. */
   readonly help: boolean | HelpOptions | undefined
-  /** This node's own. */
-  readonly record: () => NodeInfo
+  /** This node's own; one for a helper names that one, too. */
+  readonly record: (helper?: HelperReference) => NodeInfo
   /** This node's own candidates that are known at once. */
   readonly candidates: () => readonly LocalCandidate[]
   /** What is known of its NAT. */
@@ -93,7 +93,7 @@ export class Rendezvous {
     this.links = new Links(session, {
       signaller: this.signaller,
       candidates: options.candidates,
-      gatherMore: (link, target, user) => this.#gatherMore(link, target, user),
+      gatherMore: (link, target, user, instead) => this.#gatherMore(link, target, user, instead),
       hints: options.hints,
       newestPort: options.newestPort,
       exhaustive: options.exhaustive,
@@ -165,12 +165,17 @@ export class Rendezvous {
    * The caller's relay carries the first bytes; the side that was called needs its own only when that does not come. Where UDP
    * is blocked nobody's relay can be reached but through one's own: there each helper's is taken, at once.
    */
-  async #gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void> {
+  async #gatherMore(
+    link: PeerLink,
+    target: SignalTarget | undefined,
+    user: RelayUser,
+    instead: readonly string[] = [],
+  ): Promise<void> {
     if (this.helpers.udpBlocked) {
       await Promise.all(this.helpers.sources.map((source) => this.relays.borrow([source], user)))
       return
     }
-    if (link.session?.controlling === false) {
+    if (link.session?.controlling === false && instead.length === 0) {
       // Once the offer is heard out: with a caller of the other family there is no path to wait for.
       await setImmediate()
       const patience = link.session.pairs.length > 0 ? CALLEE_PATIENCE : 0
@@ -181,6 +186,10 @@ export class Rendezvous {
       const known = this.pool.get(id)
       return known === undefined ? [] : [{ ...known, address }]
     })
-    await this.relays.borrow([...this.helpers.sources, ...others], user)
+    const sources = [...this.helpers.sources, ...others]
+    await this.relays.borrow(
+      sources.filter(({ address }) => !instead.includes(address.address)),
+      user,
+    )
   }
 }

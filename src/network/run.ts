@@ -93,7 +93,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const meeting: Rendezvous = new Rendezvous(session, {
       helpers: configured,
       help: options.help,
-      record: () => publisher.record,
+      record: (helper) => (helper === undefined ? publisher.record : publisher.recordFor(helper)),
       candidates: () => localCandidates(traversal.publicAddress, utp.address, mapped.mappings),
       hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
       exhaustive: readExhaustive(options.exhaustive),

@@ -137,8 +137,8 @@ export class UtpConnection implements Waiting {
   readonly #receiver: Receiver
   #path: Path
   #state: UtpState
-  /** A datagram came by the current path: RESETs from there are believed. */
-  #pathHeard: boolean
+  /** Of {@link paths}, those from which nothing came since data went there: RESETs from there are not believed. */
+  #unheard: readonly Path[] = []
   #replyDifference = 0
   readonly #liveness: Liveness
   /** The peer should be asked whether it is there. */
@@ -168,7 +168,6 @@ export class UtpConnection implements Waiting {
     this.receiveId = start.receiveId
     this.sendId = start.sendId
     this.#state = connecting ? 'connecting' : 'open'
-    this.#pathHeard = true
     this.#liveness = new Liveness(now, this.#timers, settings.idleTimeout, settings.keepAliveInterval)
     this.#synSequence = start.sequence
     const mtu = new PathMtu(settings.maxDatagramSize ?? largestDatagram(start.path))
@@ -309,8 +308,8 @@ export class UtpConnection implements Waiting {
       this.#sender.limitDatagrams(this.#settings.maxDatagramSize ?? largestDatagram(path))
       return
     }
-    this.#pathHeard = false
     this.#host.rebind(this)
+    this.#unheard = [path, ...this.#unheard.filter((one) => !samePath(one, path) && this.paths.includes(one))]
     if (this.#state === 'connecting') {
       this.#synTimes = 0
       this.#synDue = true
@@ -329,9 +328,9 @@ export class UtpConnection implements Waiting {
     this.#host.touch(this)
   }
 
-  /** @internal Whether a packet that came by an unknown path of the socket's own may be this connection's. */
-  recognises(path: Path, packet: Packet): boolean {
-    if (this.#state !== 'open' || path.via !== undefined || this.#path.via !== undefined) return false
+  /** @internal Whether a packet that came by an unknown path may be this connection's. */
+  recognises(packet: Packet): boolean {
+    if (this.#state !== 'open') return false
     const distance = sequenceDistance(packet.sequence, this.#receiver.ack)
     return this.#sender.isPlausible(packet.ack) && Math.abs(distance) <= REORDER_LIMIT
   }
@@ -359,7 +358,7 @@ export class UtpConnection implements Waiting {
     const distance = sequenceDistance(packet.sequence, receiver.ack)
     if (distance > REORDER_LIMIT || distance < -REORDER_LIMIT) return
     this.#liveness.heard(now, packet.type !== ST_STATE)
-    if (!this.#pathHeard && samePath(path, this.#path)) this.#pathHeard = true
+    if (this.#unheard.length > 0) this.#unheard = this.#unheard.filter((one) => !samePath(one, path))
     // BEP 29 "timestamp_difference_microseconds": 0 stands for "not measured".
     this.#replyDifference = packet.timestamp === 0 ? 0 : (now - packet.timestamp) >>> 0
     this.#rtt.oneWayDelays(packet.timestampDifference, this.#replyDifference)
@@ -390,7 +389,7 @@ export class UtpConnection implements Waiting {
       if (this.#synTimes > 0 && packet.ack === this.#synSequence) this.#fail('ERR_NATWORK_UTP_REFUSED')
       return
     }
-    if (!this.#pathHeard && samePath(path, this.#path)) return
+    if (this.#unheard.some((one) => samePath(one, path))) return
     const { ring } = this.#sender
     const distance = sequenceDistance(packet.ack, ring.first)
     if (distance > ring.count || distance < -RESET_SLACK) return

@@ -301,12 +301,13 @@ export class UtpMachine implements Machine<UtpEvent> {
    * connection goes with it once its known path has been silent: who would divert it must guess the id, the ack and the
    * sequence number of one that says nothing, which is no easier than to forge its data. Sooner the packet is dropped,
    * without the RESET that would end the connection at the peer. The peer's other connections come from the same socket:
-   * they go along, as far as they are silent too.
+   * they go along, as far as they are silent too. Between carriers nothing moves by itself: who made them says when.
    */
   #follow(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
-    const connection = this.#byId.get(packet.connectionId)?.find((one) => one.recognises(path, packet))
-    if (connection?.isSilent(now)) {
+    const connection = this.#byId.get(packet.connectionId)?.find((one) => one.recognises(packet))
+    const mayMove = path.via === undefined && connection?.path.via === undefined
+    if (mayMove && connection?.isSilent(now)) {
       const before = connection.path
       for (const connections of this.#byId.values()) {
         for (const one of connections) {

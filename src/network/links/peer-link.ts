@@ -8,6 +8,7 @@ import type {
   ExhaustiveBudget,
   IceCandidate,
   IceEvent,
+  IcePath,
   IceSession,
   LocalCandidate,
   NatHints,
@@ -31,8 +32,16 @@ export interface LinkHost {
   open(link: PeerLink, controlling: boolean, hints: NatHints): IceSession
   /** After every call of a session. */
   wake(): void
-  /** Finds what a relay can add, for as long as the link wants it. Resolves when there is no more. */
-  gatherMore(link: PeerLink, target: SignalTarget | undefined, user: RelayUser): Promise<void>
+  /**
+   * Finds what a relay can add, for as long as the link wants it. Resolves when there is no more. With `instead`: at other
+   * IP addresses than these, and now.
+   */
+  gatherMore(
+    link: PeerLink,
+    target: SignalTarget | undefined,
+    user: RelayUser,
+    instead?: readonly string[],
+  ): Promise<void>
   hints(): NatHints
   /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
   readonly newestPort: () => Promise<number | undefined>
@@ -233,6 +242,9 @@ export class PeerLink {
         this.#use(event.path.path, event.path.kind, event.path.local.address)
         for (const waiting of this.#waiting) waiting.resolve(event.path.path)
         break
+      case 'doubted':
+        this.#gatherReserve(event.session, event.path)
+        break
       case 'disconnected':
         this.#interrupted()
         break
@@ -351,6 +363,15 @@ export class PeerLink {
       this.#host.wake()
       this.#tellLater()
     })
+  }
+
+  /** The path in use may be gone, and it is the last one: a relay elsewhere may be there before that is certain. */
+  #gatherReserve(session: IceSession, { local, remote }: IcePath): void {
+    if (this.#borrower === undefined || this.#streams.size + this.#waiting.size === 0) return
+    const relays = session.localCandidates.filter(({ type }) => type === 'relay')
+    const ends = [remote.address, ...(local.address === undefined ? [] : [local.address]), ...relays]
+    const instead = ends.map(({ address }) => address)
+    void this.#host.gatherMore(this, this.#target, this.#borrower, instead)
   }
 
   #endSession(): void {

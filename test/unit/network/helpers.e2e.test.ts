@@ -1,9 +1,13 @@
 // 4 s. Nodes on helpers, over loopback: who they hang on, what their records say, and what is left when a helper dies.
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import { formatAddress } from '../../../src/core/index.ts'
 import { parseHelper, parseTicket, type Network, type NetworkOptions } from '../../../src/network/index.ts'
+import { createIdentity } from '../../../src/network/identity.ts'
+import { signNodeInfo } from '../../../src/network/node-info.ts'
+import { Exchange } from '../../../src/network/signalling/exchange.ts'
 import { makeNode, type Node } from './nodes.ts'
 
 const helperText = ({ network }: Node): string => `${network.id}@${formatAddress(network.boundAddress)}`
@@ -85,4 +89,38 @@ test('ID@HOST:PORT is read, and mistakes are named', () => {
     assert.throws(() => parseHelper(text), { code: 'ERR_NATWORK_HELPER' })
   }
   assert.throws(() => parseHelper('nobody@host:1'), { code: 'ERR_NATWORK_NODE_ID' })
+})
+
+test('the very first record that a helper gets of a node names the helper', async (t) => {
+  const attach = t.mock.method(Exchange.prototype, 'attach')
+  const [first, second] = await Promise.all([startNode(t, { help: true }), startNode(t, { help: true })])
+  const node = await startNode(t, { helpers: [helperText(first), helperText(second)] })
+  await until(node.network, 2)
+  const records = attach.mock.calls.map(({ arguments: [, info], this: exchange }) => ({ info, exchange }))
+  for (const helper of [first, second]) {
+    const told = records.filter(({ info }) => info.helpers?.some(({ id }) => id === helper.network.id))
+    assert.ok(told.length > 0)
+  }
+  for (const exchange of new Set(records.map((one) => one.exchange))) {
+    const [earliest] = records.filter((one) => one.exchange === exchange)
+    assert.ok((earliest?.info.helpers?.length ?? 0) > 0, 'the first record named no helper')
+  }
+})
+
+test('a caller who knows only addresses that are dead asks before they have failed', async (t) => {
+  const helper = await startNode(t, { help: true })
+  const callee = await startNode(t, { helpers: [helperText(helper)] })
+  // Waiting for them would take longer than the whole call may.
+  const utp = { connection: { connectTimeout: 60_000_000 } }
+  const caller = makeNode(t, { helpers: [helperText(helper)], timeouts: { headStart: 100 }, utp })
+  // A record of earlier, by the same key: nobody listens there, and nothing says so.
+  const identity = await createIdentity(await callee.context.getPrivateKey())
+  const silent = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.after(() => silent.close())
+  const addresses = [{ address: '127.0.0.1', port: silent.address().port }]
+  await caller.directory.put(signNodeInfo(identity, { addresses, sequence: 1, expires: 2_000_000_000 }))
+  await caller.network.start()
+  const pinger = await caller.network.ping(callee.network.id)
+  pinger.close()
 })

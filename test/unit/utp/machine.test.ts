@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SECOND, type Path } from '../../../src/core/index.ts'
+import { SECOND, type Carrier, type Path } from '../../../src/core/index.ts'
 import { UtpMachine } from '../../../src/utp/index.ts'
 import {
   HEADER_SIZE,
@@ -269,6 +269,35 @@ test('a connection takes datagrams from its path and the three before it, not fr
   b.reset(pair.now)
   for (const path of paths) assert.equal(pair.b.machine.handleDatagram(pair.now, path, data), true)
   assert.equal(pair.b.machine.stats.unknown, stats.unknown + 8)
+})
+
+test('two moves in a row: a RESET from where nothing was heard yet ends nothing, whichever move it belongs to', () => {
+  const pair = new Pair()
+  const [, b] = pair.connected()
+  const [first, second] = [stranger(1), stranger(2)]
+  b.setPath(pair.now, first)
+  b.setPath(pair.now, second)
+  const packet = parsed(pair.b.machine.pollTransmit(pair.now)!.data)
+  const reset = datagram(ST_RESET, packet.connectionId, 1, packet.sequence)
+  for (const path of [first, second]) {
+    pair.b.machine.handleDatagram(pair.now, path, reset)
+    assert.equal(b.state, 'open')
+  }
+  // The path that carried the connection until now is known to lead to the peer.
+  pair.b.machine.handleDatagram(pair.now, pair.a.path, reset)
+  assert.equal(b.state, 'closed')
+})
+
+test('a packet of a connection is never answered with a RESET, whichever carrier of ours it came by', () => {
+  const pair = new Pair()
+  const [a] = pair.connected()
+  a.write(pair.now, Buffer.from('x'))
+  const data = pair.a.machine.pollTransmit(pair.now)!.data
+  const carrier: Carrier = { kind: 'socket', send: () => undefined }
+  const before = pair.b.machine.stats.resetsSent
+  pair.b.machine.handleDatagram(pair.now, { remote: pair.a.path.remote, via: carrier }, data)
+  pair.b.machine.handleDatagram(pair.now + 2 * SECOND, { remote: pair.a.path.remote, via: carrier }, data)
+  assert.equal(pair.b.machine.stats.resetsSent, before)
 })
 
 test('path MTU: probes find what the path takes, lost ones cost no data and no window', () => {
