@@ -8,7 +8,6 @@ import type {
   ExhaustiveBudget,
   IceCandidate,
   IceEvent,
-  IcePath,
   IceSession,
   LocalCandidate,
   NatHints,
@@ -243,7 +242,7 @@ export class PeerLink {
         for (const waiting of this.#waiting) waiting.resolve(event.path.path)
         break
       case 'doubted':
-        this.#gatherReserve(event.session, event.path)
+        this.#gatherReserve(event)
         break
       case 'disconnected':
         this.#interrupted()
@@ -334,8 +333,7 @@ export class PeerLink {
 
   /** What the session hears of relays, as long as it lasts. */
   #borrowFor(session: IceSession): RelayUser {
-    this.#borrowed = new AbortController()
-    const { signal } = this.#borrowed
+    const { signal } = (this.#borrowed = new AbortController())
     return {
       ended: signal,
       found: (candidate) => {
@@ -366,11 +364,10 @@ export class PeerLink {
   }
 
   /** The path in use may be gone, and it is the last one: a relay elsewhere may be there before that is certain. */
-  #gatherReserve(session: IceSession, { local, remote }: IcePath): void {
-    if (this.#borrower === undefined || this.#streams.size + this.#waiting.size === 0) return
+  #gatherReserve({ session, path: { local, remote } }: Extract<IceEvent, { type: 'doubted' }>): void {
+    if (this.#borrower === undefined || this.idleFor() > 0) return
     const relays = session.localCandidates.filter(({ type }) => type === 'relay')
-    const ends = [remote.address, ...(local.address === undefined ? [] : [local.address]), ...relays]
-    const instead = ends.map(({ address }) => address)
+    const instead = [local.address, remote.address, ...relays].map(({ address }) => address)
     void this.#host.gatherMore(this, this.#target, this.#borrower, instead)
   }
 
