@@ -162,6 +162,26 @@ test('natwork relay credentials prints what a web application would: the relay t
   }
 })
 
+test('natwork relay check prints what got through, and ends with 5', async (t) => {
+  const home = new Home(t)
+  const file = join(home.path, 'relay.yaml')
+  writeFileSync(
+    file,
+    'realm: x\nlisten: ["udp:127.0.0.1:0"]\nrelay: { addresses: [127.0.0.1] }\nadmin: false\nusers: { alice: wonderland }\npeers: { allow: [127.0.0.1] }\n',
+  )
+  const relay = start(t, home, ['relay', '--json', '--config', file])
+  const [, at = ''] = await relay.sees(/"event":"up".*"listens":\["([^"]+)"/)
+  const args = ['relay', 'check', `turn:${at}`, '--user', 'alice', '--password', 'wonderland', '--no-tcp']
+  const { stdout, stderr, code } = await run(t, home, args)
+  assert.equal(code, 5)
+  assert.match(stdout, /^loopback as a peer +GOT THROUGH +127\.0\.0\.1 by CreatePermission/m)
+  assert.match(stdout, /^private networks as peers +held/m)
+  assert.match(stdout, /^slow-loris over TCP +not tried +no TCP port/m)
+  assert.match(stderr, /1 of \d+ attacks got through/)
+  relay.child.kill('SIGTERM')
+  assert.equal(await relay.ended, 0)
+})
+
 test('natwork relay user prints keys that the relay takes', async (t) => {
   const home = new Home(t)
   const made = start(t, home, ['relay', 'user', 'alice', '--realm', 'example.org'], {

@@ -55,7 +55,12 @@ export class Allocating {
     const { token, mobility, ...request } = wanted
     if (relay.draining !== undefined) {
       const { alternate } = relay.draining
-      if (alternate === undefined) relay.refuse(ask, ErrorCode.InsufficientCapacity)
+      // "MUST contain an IP address of the same address family" (RFC 8489 §10); TLS is at another port, or nowhere.
+      const fits =
+        alternate !== undefined &&
+        link.secure !== true &&
+        familyOf(alternate.address) === familyOf(link.remote.address)
+      if (!fits) relay.refuse(ask, ErrorCode.InsufficientCapacity)
       else {
         relay.refuse(ask, ErrorCode.TryAlternate, (response) =>
           response.address(Attribute.AlternateServer, alternate),

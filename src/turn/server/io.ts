@@ -13,6 +13,8 @@ export interface ClientLink {
   readonly remote: SocketAddress
   /** `stream`: TCP or TLS, where ChannelData is padded and the source address is proven. */
   readonly kind: 'udp' | 'stream'
+  /** TLS. */
+  readonly secure?: boolean
   /** Which channel numbers: RFC 5766's too, RFC 8656's, or those of them that are no uTP SYN. */
   readonly channels: 'old' | 'rfc8656' | 'no-utp'
   /** The relay's: undefined when this 5-tuple has none. */

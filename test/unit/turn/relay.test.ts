@@ -313,6 +313,7 @@ test('while it drains, new clients are sent elsewhere and old ones stay', () => 
   const { code, view } = bench.client(40_001).allocate()
   assert.equal(code, 300)
   assert.deepEqual(view.address(Attribute.AlternateServer), { address: '192.0.2.200', port: 3478 })
+  assert.equal(bench.client(1, '2a00:1::1').allocate().code, 508, 'another family (RFC 8489 §10)')
   bench.relay.draining = { alternate: undefined }
   assert.equal(bench.client(40_002).allocate().code, 508)
   assert.equal(client.refresh(600).code, 0)

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import type { SocketAddress } from '../../../core/address.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { ClientLink, PeerConnection } from '../../server/io.ts'
@@ -6,6 +7,7 @@ import type { ClientLink, PeerConnection } from '../../server/io.ts'
 /** A client's TCP or TLS connection. */
 export class StreamLink implements ClientLink {
   readonly kind = 'stream'
+  readonly secure: boolean
   readonly channels: ClientLink['channels']
   readonly remote: SocketAddress
   readonly socket: Socket
@@ -22,6 +24,7 @@ export class StreamLink implements ClientLink {
     onReleased: () => void,
   ) {
     this.socket = socket
+    this.secure = socket instanceof TLSSocket
     this.channels = channels
     this.remote = { address: unmappedText(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 }
     this.#onJoin = onJoin
