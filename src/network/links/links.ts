@@ -16,7 +16,8 @@ import type { Session } from '../session.ts'
 import type { LinkMessage } from '../signalling/message.ts'
 import type { Signal, Signaller, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection } from './connection.ts'
-import { PeerLink, type LinkHost } from './peer-link.ts'
+import type { LinkHost } from './link-host.ts'
+import { PeerLink } from './peer-link.ts'
 
 export interface LinksOptions {
   readonly signaller: Signaller<LinkMessage>

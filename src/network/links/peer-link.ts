@@ -16,40 +16,14 @@ import type { UtpStream } from '../../utp/driver/index.ts'
 import type { ControlChannel } from '../control.ts'
 import { asError } from '../errors.ts'
 import type { NodeId } from '../node-id.ts'
-import type { NodeInfo } from '../node-info.ts'
 import type { RelayUser } from '../relays.ts'
 import type { LinkAnswer, LinkCandidates, LinkMessage, LinkOffer } from '../signalling/message.ts'
-import type { SendOptions, Signal, SignalTarget } from '../signalling/signaller.ts'
+import type { Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection, PathUse } from './connection.ts'
 import { withNewestPort, withoutPort } from './gather.ts'
+import type { LinkHost } from './link-host.ts'
 import { PathHistory } from './path-history.ts'
 import { Totals } from './totals.ts'
-
-/** What a link needs of the node around it. */
-export interface LinkHost {
-  readonly now: () => number
-  open(link: PeerLink, controlling: boolean, hints: NatHints): IceSession
-  /** After every call of a session. */
-  wake(): void
-  /**
-   * Finds what a relay can add, for as long as the link wants it. Resolves when there is no more. With `instead`: at other
-   * IP addresses than these, and now.
-   */
-  gatherMore(
-    link: PeerLink,
-    target: SignalTarget | undefined,
-    user: RelayUser,
-    instead?: readonly string[],
-  ): Promise<void>
-  hints(): NatHints
-  /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
-  readonly newestPort: () => Promise<number | undefined>
-  record(): NodeInfo
-  send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
-  debug(message: string, fields: object): void
-  /** The path, or what is known of it, has changed. */
-  changed(link: PeerLink): void
-}
 
 /** Milliseconds after which an offer that nobody answered is sent again, by another way where there is one. */
 const offerGaps = [700, 1_500, 3_000, 5_000, 8_000] as const
