@@ -10,8 +10,9 @@ import { printTables, type Result } from './report.ts'
 
 const usage = `Usage: npm run bench -- [options]
 
-  --quick            the short form of CI: natwork on both drivers and udx-native,
-                     bulk and round trips over veth (loopback without root); fails on a regression by ratio
+  --quick            the short form of CI: natwork on both drivers, its encrypted pipe and
+                     udx-native, bulk and round trips over veth (loopback without root);
+                     fails on a regression by ratio
   --peers A,B        of ${peerNames.join(', ')}
   --links A,B        of ${linkNames.join(', ')} (all but loopback need root)
   --cases A,B        of ${caseNames.join(', ')}
@@ -43,7 +44,7 @@ const quick = values.quick
 const peers = chosen(
   'peers',
   peerNames,
-  values.peers ?? (quick ? 'natwork,natwork-dgram,udx-native' : undefined),
+  values.peers ?? (quick ? 'natwork,natwork-pipe,natwork-dgram,udx-native' : undefined),
 )
 const links = chosen('links', linkNames, values.links ?? (quick ? (isRoot ? 'veth' : 'loopback') : undefined))
 const cases = chosen('cases', caseNames, values.cases ?? (quick ? 'bulk,roundtrips' : undefined))

@@ -52,8 +52,12 @@ function breakOff(local: Duplex, error: Error | undefined): void {
 function carry(from: Duplex, to: Duplex, written: (chunk: Buffer) => void): void {
   const uncork = (): void => to.uncork()
   from.on('data', (chunk: Buffer) => {
+    if (chunk.length < BULK) {
+      if (!to.write(chunk) && to.writableLength >= HIGH_WATER) from.pause()
+      return
+    }
     // What comes in one go leaves in one system call; a lone message does not wait.
-    if (chunk.length >= BULK && to.writableCorked === 0) {
+    if (to.writableCorked === 0) {
       to.cork()
       process.nextTick(uncork)
     }
