@@ -35,7 +35,7 @@
  * |            | a few seconds pass                          | closed     |                                        |
  *
  * Where files are: packet.ts the wire format; machine.ts who a datagram is for; connection.ts one connection; sender.ts,
- * send-ring.ts, loss.ts, rtt.ts, pacer.ts, path-mtu.ts its sending half; receiver.ts, reorder-buffer.ts, receive-buffer.ts
+ * send-buffer.ts, send-ring.ts, datagrams.ts, loss.ts, rtt.ts, pacer.ts, path-mtu.ts its sending half; receiver.ts, reorder-buffer.ts, receive-buffer.ts
  * its receiving half, receive-window.ts how much the peer may send; congestion/ how much may be in flight; liveness.ts
  * whether the peer is there; timers.ts all it ever waits for.
  *

@@ -1,20 +1,10 @@
 import type { Micros } from '../core/machine.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { AckSample } from './congestion/controller.ts'
+import { Datagrams } from './datagrams.ts'
 import { LossDetector } from './loss.ts'
 import { Pacer } from './pacer.ts'
-import {
-  EXTENSION_BITS,
-  EXTENSION_FRAGMENT,
-  FRAGMENT_SIZE,
-  HEADER_SIZE,
-  ST_DATA,
-  ST_FIN,
-  writeFragment,
-  writeHeader,
-  writePadding,
-  type Packet,
-} from './packet.ts'
+import { HEADER_SIZE, type Packet } from './packet.ts'
 import type { BlockPool } from './block-pool.ts'
 import type { PathMtu } from './path-mtu.ts'
 import { REORDER_LIMIT } from './receiver.ts'
@@ -40,7 +30,7 @@ const STALE_ACKS = 4_096
 /** RFC 8985 §7.2: WCDelAckT is 200 ms for TCP; ours and libutp's acks wait 10 ms at most. Rounded up for slow timers. */
 const PEER_ACK_DELAY: Micros = 25_000
 /** Written bytes that are taken, at least. */
-const LEAST_BUFFER = 131_072
+const LEAST_BUFFER = 524_288
 /** A window, and this part of it that is ready when acknowledgements come; a second window while that is less. */
 const READY = 1 / 4
 const LEAST_READY = 1_048_576
@@ -71,26 +61,18 @@ export class Sender {
   readonly #controller: CongestionController
   readonly #mtu: PathMtu
   readonly #timers: Timers
-  readonly #scratch: Scratch
+  readonly #datagrams: Datagrams
   readonly #pacer = new Pacer()
   readonly #loss: LossDetector
   readonly #limit: number
-  readonly #connectionId: number
   #packetLimit = LIBUTP_REORDER_LIMIT
   #ending = false
-  #finSequence = -1
-  /** The packet that probes the path's MTU, −1 when none does, and the padding it has for that. */
-  #probeSequence = -1
-  #probePadding = 0
   /** The packet sent into a closed window; −1 when none is. */
   #windowProbe = -1
   #windowProbeDue = false
   /** Packets that may leave whatever the window says: retransmissions that restart the clock, tail probes. */
   #forced = 0
   #tailProbed = false
-  /** The packet that is leaving in pieces, and how much of it has left; −1 when none is. */
-  #cutSequence = -1
-  #cutAt = 0
   #windowLimited = false
   /** `lostBytes` of the loss detector when the controller last heard of it. */
   #lostBytesTold = 0
@@ -110,13 +92,12 @@ export class Sender {
   ) {
     this.ring = new SendRing(first)
     this.rtt = rtt
-    this.#connectionId = connectionId
     this.#limit = limit
     this.#controller = controller
     this.#mtu = mtu
     this.#timers = timers
-    this.#scratch = scratch
     this.#buffer = new SendBuffer(blocks)
+    this.#datagrams = new Datagrams(this.ring, this.#buffer, scratch, connectionId)
     this.#loss = new LossDetector(this.ring, rtt)
   }
 
@@ -158,7 +139,7 @@ export class Sender {
   /** Only the FIN, if anything, is still to be acknowledged. */
   get allDataAcknowledged(): boolean {
     if (this.#buffer.waiting > 0) return false
-    return this.ring.count === 0 || (this.ring.count === 1 && this.ring.first === this.#finSequence)
+    return this.ring.count === 0 || (this.ring.count === 1 && this.ring.first === this.#datagrams.fin)
   }
 
   /** @returns how many bytes were taken. */
@@ -205,7 +186,7 @@ export class Sender {
     const newlyAcked = sequenceDistance(packet.ack, (ring.first - 1) & 0xffff)
     let arrived = 0
     for (let i = 0; i < newlyAcked; i++) {
-      if (ring.first === this.#finSequence) this.finished = true
+      if (ring.first === this.#datagrams.fin) this.finished = true
       loss.delivered(now, ring.first)
       arrived += ring.size(ring.first)
       ring.shift()
@@ -213,7 +194,7 @@ export class Sender {
     if (arrived > 0) this.#buffer.release(arrived)
     loss.endCumulative()
     if (packet.sackLength > 0) loss.selectiveAcks(now, packet, bytes)
-    if (this.#probeSequence >= 0) this.#checkProbe(now)
+    if (this.#datagrams.probe >= 0) this.#checkProbe(now)
     const acked = heldBefore - ring.inFlight - ring.lostBytes
     if (bare && newlyAcked === 0 && packet.sackLength === 0 && packet.window === this.peerWindow) {
       loss.duplicateAck()
@@ -261,10 +242,8 @@ export class Sender {
   /** The next datagram to send, without timestamp and ack; undefined when nothing may leave now. */
   poll(now: Micros): Uint8Array | undefined {
     const ring = this.ring
-    if (this.#cutSequence >= 0) {
-      const piece = this.#nextPiece()
-      if (piece !== undefined) return piece
-    }
+    const piece = this.#datagrams.nextPiece(this.#mtu.size)
+    if (piece !== undefined) return piece
     if (ring.firstLost >= 0) {
       const sequence = ring.firstLost
       return this.#mayLeave(now, ring.size(sequence)) ? this.#sendAgain(now, sequence) : undefined
@@ -274,7 +253,7 @@ export class Sender {
       if (data !== undefined) return data
     } else if (!this.#ending) {
       if (ring.inFlight < this.#controller.window) ring.rate.markAppLimited(ring.inFlight)
-    } else if (this.#finSequence < 0 && ring.count <= this.#packetLimit) {
+    } else if (this.#datagrams.fin < 0 && ring.count <= this.#packetLimit) {
       return this.#sendFin(now)
     }
     if (this.#forced > 0 && ring.newestSent >= 0) {
@@ -295,10 +274,10 @@ export class Sender {
     this.#timers.clear(T_TAIL_PROBE)
     this.#timers.clear(T_REORDER)
     const closed = this.peerWindow === 0
-    const onlyProbe = ring.flying === 1 && ring.oldestSent === this.#probeSequence
+    const onlyProbe = ring.flying === 1 && ring.oldestSent === this.#datagrams.probe
     if (!closed && !onlyProbe) {
       this.#controller.onTimeout(now)
-      this.#mtuTimedOut(this.#datagramSize(ring.first))
+      this.#mtuTimedOut(this.#datagrams.size(ring.first))
     }
     while (ring.oldestSent >= 0) this.#lose(now, ring.oldestSent)
     // What the mask of a selective ack cannot reach may have arrived: only the oldest is sure to bring news.
@@ -372,17 +351,18 @@ export class Sender {
       this.#windowProbeDue = false
       this.#windowProbe = ring.next
     }
-    const probe = size === full && !this.#loss.recovering && this.#probeSequence < 0 ? this.#mtu.candidate : 0
+    const probe =
+      size === full && !this.#loss.recovering && this.#datagrams.probe < 0 ? this.#mtu.candidate : 0
     if (probe > 0) {
       this.#mtu.probeSent(probe)
-      this.#probeSequence = ring.next
-      this.#probePadding = probe - full - HEADER_SIZE
+      this.#datagrams.probe = ring.next
+      this.#datagrams.probePadding = probe - full - HEADER_SIZE
     }
     return this.#sendNew(now, size)
   }
 
   #sendFin(now: Micros): Uint8Array {
-    this.#finSequence = this.ring.next
+    this.#datagrams.fin = this.ring.next
     return this.#sendNew(now, 0)
   }
 
@@ -392,27 +372,7 @@ export class Sender {
     if (ring.count === 0) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
     ring.push(this.#buffer.take(size), size, now)
     this.#left(now, size)
-    return this.#datagram(sequence)
-  }
-
-  /** Builds the packet, as often as it leaves. */
-  #datagram(sequence: number): Uint8Array {
-    const data = this.#scratch.cut(this.#datagramSize(sequence))
-    if (sequence === this.#finSequence) {
-      writeHeader(data, ST_FIN, 0, this.#connectionId, sequence)
-      return data
-    }
-    const padding = sequence === this.#probeSequence ? this.#probePadding : 0
-    writeHeader(data, ST_DATA, padding > 0 ? EXTENSION_BITS : 0, this.#connectionId, sequence)
-    if (padding > 0) writePadding(data, padding)
-    this.#buffer.read(this.ring.place(sequence), this.ring.size(sequence), data, HEADER_SIZE + padding)
-    return data
-  }
-
-  #datagramSize(sequence: number): number {
-    return (
-      HEADER_SIZE + this.ring.size(sequence) + (sequence === this.#probeSequence ? this.#probePadding : 0)
-    )
+    return this.#datagrams.build(sequence)
   }
 
   #sendAgain(now: Micros, sequence: number): Uint8Array {
@@ -420,29 +380,11 @@ export class Sender {
     this.retransmissions++
     this.#left(now, this.ring.size(sequence))
     // Not waiting for the answer to a probe: it goes out again as any other.
-    if (sequence === this.#probeSequence) this.#probeFailed(now)
-    if (this.#datagramSize(sequence) <= this.#mtu.size || !this.peerIsCapable) return this.#datagram(sequence)
-    this.#cutSequence = sequence
-    this.#cutAt = 0
-    return this.#nextPiece() ?? this.#datagram(sequence)
-  }
-
-  /** Made for a wider path than this one: the packet leaves in pieces (a libutp peer gets it whole, in IP's fragments). */
-  #nextPiece(): Uint8Array | undefined {
-    const { ring } = this
-    const sequence = this.#cutSequence
-    this.#cutSequence = -1
-    if (!ring.holds(sequence) || ring.state(sequence) === SACKED) return undefined
-    const total = ring.size(sequence)
-    const from = this.#cutAt
-    const size = Math.min(total - from, this.#mtu.size - HEADER_SIZE - FRAGMENT_SIZE)
-    const data = this.#scratch.cut(HEADER_SIZE + FRAGMENT_SIZE + size)
-    writeHeader(data, ST_DATA, EXTENSION_FRAGMENT, this.#connectionId, sequence)
-    writeFragment(data, from, total)
-    this.#buffer.read((ring.place(sequence) + from) | 0, size, data, HEADER_SIZE + FRAGMENT_SIZE)
-    this.#cutAt = from + size
-    if (this.#cutAt < total) this.#cutSequence = sequence
-    return data
+    if (sequence === this.#datagrams.probe) this.#probeFailed(now)
+    if (this.#datagrams.size(sequence) <= this.#mtu.size || !this.peerIsCapable)
+      return this.#datagrams.build(sequence)
+    this.#datagrams.cut(sequence)
+    return this.#datagrams.nextPiece(this.#mtu.size) ?? this.#datagrams.build(sequence)
   }
 
   #left(now: Micros, size: number): void {
@@ -484,7 +426,7 @@ export class Sender {
     const loss = this.#loss
     let lost = loss.takeLost()
     if (lost === 0) return
-    if (this.#probeSequence >= 0 && this.ring.state(this.#probeSequence) === LOST) {
+    if (this.#datagrams.probe >= 0 && this.ring.state(this.#datagrams.probe) === LOST) {
       // Its size was the reason, not the load of the path.
       this.#probeFailed(now)
       if (--lost === 0) return
@@ -499,12 +441,12 @@ export class Sender {
 
   #lose(now: Micros, sequence: number): void {
     this.ring.markLost(sequence)
-    if (sequence === this.#probeSequence) this.#probeFailed(now)
+    if (sequence === this.#datagrams.probe) this.#probeFailed(now)
   }
 
   #checkProbe(now: Micros): void {
-    if (this.ring.holds(this.#probeSequence) && this.ring.state(this.#probeSequence) !== SACKED) return
-    this.#probeSequence = -1
+    if (this.ring.holds(this.#datagrams.probe) && this.ring.state(this.#datagrams.probe) !== SACKED) return
+    this.#datagrams.probe = -1
     this.#mtu.probeAcked()
     this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
     this.#scheduleRaise(now)
@@ -512,7 +454,7 @@ export class Sender {
 
   /** The probe's payload goes out again without the padding that made it a probe. */
   #probeFailed(now: Micros): void {
-    this.#probeSequence = -1
+    this.#datagrams.probe = -1
     this.#mtu.probeLost()
     this.#scheduleRaise(now)
   }
