@@ -53,6 +53,13 @@ test('bandwidth: a connection rests for as long as it has taken too much', async
   assert.ok(performance.now() - from > 350)
 })
 
+test('a name in place of an address is told as such, as by the relay of datagrams', async (t) => {
+  const { relay } = await world(t)
+  const named = { code: 'ERR_NATWORK_TURN_PEER' }
+  assert.throws(() => relay.permit(['peer.example.org']), named)
+  await assert.rejects(relay.connect({ address: 'peer.example.org', port: 1 }), named)
+})
+
 async function world(t: TestContext, limits: Partial<RelayLimits> = {}) {
   const service = await TurnService.listen({
     users: new StaticUsers(realm, users),
@@ -75,5 +82,5 @@ async function world(t: TestContext, limits: Partial<RelayLimits> = {}) {
   })
   t.after(() => relay.close())
   const peer = { address: '127.0.0.1', port: (server.address() as AddressInfo).port }
-  return { connect: () => relay.connect(peer), accepted, counters: service.host.relay.counters }
+  return { relay, connect: () => relay.connect(peer), accepted, counters: service.host.relay.counters }
 }

@@ -1,13 +1,11 @@
 import { EventEmitter } from 'node:events'
-import { isIP } from 'node:net'
 import type { SocketAddress } from '../../../core/address.ts'
 import { formatAddress } from '../../../core/address.ts'
 import type { Logger } from '../../../core/logger.ts'
 import type { Path } from '../../../core/machine.ts'
 import type { StunPeerError } from '../../../stun/index.ts'
-import { MAX_PERMISSIONS, type Allocation, type IcmpError, type TurnEvent } from '../../client/index.ts'
-import { TurnUsageError } from '../../errors.ts'
-import type { RelayLink } from './link.ts'
+import type { Allocation, IcmpError, TurnEvent } from '../../client/index.ts'
+import { forbidThrough, giveBack, permitThrough, requireAddress, type RelayLink } from './link.ts'
 
 export interface RelayEvents {
   /** The allocation is gone, and the paths through it; another one is asked for until there is one, or `close`. */
@@ -87,20 +85,12 @@ export class RelayAllocation extends EventEmitter<RelayEvents> {
    * @throws {TurnUsageError} `ERR_NATWORK_TURN_PEER`; `ERR_NATWORK_TURN_BUSY` beyond 256 addresses.
    */
   permit(addresses: readonly string[]): void {
-    for (const address of addresses) {
-      requireAddress(address)
-      if (this.#link.client.permit(this.#link.now(), address)) continue
-      throw new TurnUsageError(
-        'ERR_NATWORK_TURN_BUSY',
-        `one allocation takes ${MAX_PERMISSIONS} peer addresses: forbid some before you permit ${address}`,
-      )
-    }
-    this.#link.wake()
+    permitThrough(this.#link, addresses)
   }
 
   /** Takes {@link permit} back: closed within five minutes, unless we go on sending there. */
   forbid(addresses: readonly string[]): void {
-    for (const address of addresses) this.#link.client.forbid(address)
+    forbidThrough(this.#link, addresses)
   }
 
   /**
@@ -122,16 +112,9 @@ export class RelayAllocation extends EventEmitter<RelayEvents> {
 
   /** Gives the allocation back. Resolves when the server knows, or after 3.5 s. Idempotent; never throws. */
   close(): Promise<void> {
-    this.#closing ??= new Promise<void>((resolve) => {
-      this.#onClosed = resolve
-      if (this.#link.isOver) resolve()
-      this.#link.client.close(this.#link.now())
-      this.#link.wake()
+    this.#closing ??= giveBack(this.#link, (resolve) => (this.#onClosed = resolve)).then(() => {
+      this.emit('close')
     })
-      .then(() => this.#link.end())
-      .then(() => {
-        this.emit('close')
-      })
     return this.#closing
   }
 
@@ -171,12 +154,4 @@ export class RelayAllocation extends EventEmitter<RelayEvents> {
         this.#onClosed()
     }
   }
-}
-
-function requireAddress(address: string): void {
-  if (isIP(address) !== 0) return
-  throw new TurnUsageError(
-    'ERR_NATWORK_TURN_PEER',
-    `"${address}" is not an IP address: a relay needs one, resolve the name first`,
-  )
 }

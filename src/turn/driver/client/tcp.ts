@@ -18,6 +18,7 @@ import { TurnPeerError } from '../../errors.ts'
 import { TurnFramer } from '../../protocol/index.ts'
 import { dial } from './dial.ts'
 import { abortedError } from './errors.ts'
+import { forbidThrough, giveBack, permitThrough, requireAddress } from './link.ts'
 import type { StreamLink } from './stream.ts'
 
 export interface TcpRelayEvents {
@@ -61,17 +62,25 @@ export class TcpRelayAllocation extends EventEmitter<TcpRelayEvents> {
     return this.#allocation
   }
 
-  /** Lets these IP addresses connect to the relayed port, until {@link close}. */
+  /**
+   * Lets these IP addresses connect to the relayed port, until {@link forbid} or {@link close}.
+   *
+   * @throws {TurnUsageError} `ERR_NATWORK_TURN_PEER`; `ERR_NATWORK_TURN_BUSY` beyond 256 addresses.
+   */
   permit(addresses: readonly string[]): void {
-    for (const address of addresses) this.#link.client.permit(this.#link.now(), address)
-    this.#link.wake()
+    permitThrough(this.#link, addresses)
+  }
+
+  /** Takes {@link permit} back: closed within five minutes. */
+  forbid(addresses: readonly string[]): void {
+    forbidThrough(this.#link, addresses)
   }
 
   /**
    * Connects to a peer through the relay, one attempt per peer at a time.
    *
    * @throws {StunPeerError} what the relay says: 403 its policy, 447 the peer cannot be reached (for 10 s it is not tried again).
-   * @throws {TurnUsageError} `ERR_NATWORK_TURN_BUSY`, `ERR_NATWORK_TURN_ABORTED`
+   * @throws {TurnUsageError} `ERR_NATWORK_TURN_PEER`, `ERR_NATWORK_TURN_BUSY`, `ERR_NATWORK_TURN_ABORTED`
    */
   connect(peer: SocketAddress, options: { readonly signal?: AbortSignal } = {}): Promise<Duplex> {
     const { signal } = options
@@ -80,6 +89,7 @@ export class TcpRelayAllocation extends EventEmitter<TcpRelayEvents> {
         reject(abortedError(signal))
         return
       }
+      requireAddress(peer.address)
       this.#link.client.connect(this.#link.now(), peer)
       const onAbort = (): void => {
         settle()
@@ -106,17 +116,10 @@ export class TcpRelayAllocation extends EventEmitter<TcpRelayEvents> {
 
   /** Gives the relayed port back, and closes every connection through it. Idempotent; never throws. */
   close(): Promise<void> {
-    this.#closing ??= new Promise<void>((resolve) => {
-      this.#onClosed = resolve
-      if (this.#link.isOver) resolve()
-      this.#link.client.close(this.#link.now())
-      this.#link.wake()
+    this.#closing ??= giveBack(this.#link, (resolve) => (this.#onClosed = resolve)).then(() => {
+      this.#closed.abort()
+      this.emit('close')
     })
-      .then(() => this.#link.end())
-      .then(() => {
-        this.#closed.abort()
-        this.emit('close')
-      })
     return this.#closing
   }
 
