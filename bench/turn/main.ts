@@ -1,261 +1,183 @@
-// `npm run bench:turn [-- SECONDS [ROUNDS]]`: our TURN server (native driver and node:dgram), Debian's coturn, and the npm
-// packages `turn-server` and `node-turn`, with the same user and the same load; interleaved rounds in one run, medians.
-// A noisy machine moves all of them: read the ratios. The load is made here, in another process than the servers.
-import { spawn, type ChildProcess } from 'node:child_process'
-import { createSocket, type Socket } from 'node:dgram'
-import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { findProgram } from '../../scripts/system.mjs'
-import { Probe } from '../../src/cli/relay/probe.ts'
-import { MessageClass, Method, StunBuilder, Attribute } from '../../src/stun/index.ts'
-import { writeChannelData } from '../../src/turn/index.ts'
-import { OldAuth } from './old-auth.ts'
+// `npm run bench:turn [-- --help]`: our TURN server (native driver and node:dgram), Debian's coturn, and the npm packages
+// `turn-server` and `node-turn`, with the same user and the same load; interleaved rounds in one run, medians. A noisy
+// machine moves all of them: read the ratios. The load is made here, in another process than the servers.
+import { parseArgs } from 'node:util'
+import { flows, load, type Sample } from './flows.ts'
+import { allocations, bindings, type Allocations, type Bindings } from './requests.ts'
+import { start, up, type Server } from './servers.ts'
+import { uclient, type UclientSample } from './uclient.ts'
+import { throttled } from './workers.ts'
 
-const seconds = Number(process.argv[2] ?? 1.5)
-const rounds = Number(process.argv[3] ?? 3)
-const host = '127.0.0.1'
-const PAYLOAD = 1_000
-const CLIENTS = 4
+const ALL_SERVERS = ['natwork', 'natwork-dgram', 'coturn', 'turn-server', 'node-turn']
+const ALL_CASES = [...flows.map(({ name }) => name), 'allocations', 'bindings', 'uclient', 'workers']
 /** Datagrams per second of the measured pace: what every server carries without loss on two cores. */
 const PACE = 12_000
-const IDLE = 1_000
 
-const modes = ['ChannelData to peers', 'ChannelData from peers', 'Send', 'Data'] as const
-type Mode = (typeof modes)[number]
+/** Seconds. */
+const WARM_UP = 0.7
 
-interface Sample {
-  readonly perSecond: number
-  readonly loss: number
-  readonly cpuPerMillion: number
+const { values } = parseArgs({
+  options: {
+    servers: { type: 'string', default: ALL_SERVERS.join(',') },
+    cases: { type: 'string', default: ALL_CASES.join(',') },
+    seconds: { type: 'string', default: '1.5' },
+    rounds: { type: 'string', default: '3' },
+    help: { type: 'boolean', default: false },
+  },
+})
+if (values.help) {
+  console.log(`--servers ${ALL_SERVERS.join(',')}\n--cases ${ALL_CASES.join(',')}\n--seconds 1.5 --rounds 3`)
+  process.exit(0)
 }
+const seconds = Number(values.seconds)
+const rounds = Number(values.rounds)
+const cases = new Set(values.cases.split(','))
+const base = 21_000 + (process.pid % 400) * 20
+const started: Server[] = []
 
-interface Server {
-  readonly name: string
-  readonly port: number
-  readonly child: ChildProcess
-  readonly paced: Record<Mode, Sample[]>
-  readonly flooded: Record<Mode, Sample[]>
-  allocations?: { perSecond: number; cpuPerThousand: number; idleKiB: number }
-}
-
-const base = 21_000 + (process.pid % 500) * 20
-const servers = ['natwork', 'natwork-dgram', 'coturn', 'turn-server', 'node-turn'].map(start)
 try {
-  for (const server of servers) await up(server)
-  for (const server of servers) server.allocations = await allocate(server)
-  for (let round = 0; round < rounds; round++) {
-    for (const mode of modes) {
-      for (const server of servers) {
-        server.paced[mode].push(await load(server, mode, PACE))
-        server.flooded[mode].push(await load(server, mode, Infinity))
-      }
-    }
-  }
+  const names = values.servers.split(',')
+  await measureServers(names)
+  if (cases.has('workers')) await measureWorkers()
 } finally {
-  for (const { child } of servers) child.kill('SIGKILL')
+  for (const { child } of started) child.kill('SIGKILL')
 }
-report()
 process.exit(0)
 
-function start(name: string, index: number): Server {
-  const port = base + index * 2
-  const none = (): Record<Mode, Sample[]> =>
-    Object.fromEntries(modes.map((mode) => [mode, [] as Sample[]])) as Record<Mode, Sample[]>
-  const child =
-    name === 'coturn'
-      ? spawn(
-          findProgram('turnserver') ?? 'turnserver',
-          [
-            ...['-n', '--no-cli', '--no-tls', '--no-dtls', '--no-tcp', '--log-file', '/dev/null'],
-            ...['--pidfile', '/dev/null', '-a', '-r', 'bench', '-u', 'user:pass', '--allow-loopback-peers'],
-            ...['-L', host, '-E', host, '-p', String(port)],
-          ],
-          { stdio: 'ignore' },
-        )
-      : spawn(
-          process.execPath,
-          [...process.execArgv, join(import.meta.dirname, 'server.ts'), name, String(port)],
-          {
-            stdio: ['ignore', 'ignore', 'inherit'],
-          },
-        )
-  return { name, port, child, paced: none(), flooded: none() }
-}
-
-async function open(port: number): Promise<Probe> {
-  const probe = await Probe.open({ address: host, port }, 'udp')
-  probe.auth = new OldAuth('user', 'pass')
-  return probe
-}
-
-async function up(server: Server): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    const probe = await open(server.port)
-    try {
-      const { code } = await probe.allocate()
-      if (code !== 0) throw new Error(`${server.name} answered ${code}`)
-      return
-    } catch (error) {
-      if (tries === 5) throw error
-    } finally {
-      await probe.close()
+async function measureServers(names: readonly string[]): Promise<void> {
+  const wanted = ALL_CASES.filter((name) => cases.has(name) && name !== 'workers')
+  if (wanted.length === 0) return
+  const servers = names.map((name, n) => run(name, base + 2 * n))
+  for (const server of servers) await up(server)
+  if (cases.has('allocations')) await measureAllocations(servers)
+  if (cases.has('bindings')) await measureBindings(servers)
+  for (const flow of flows) {
+    if (!cases.has(flow.name)) continue
+    const paced = tableOf<Sample>(servers)
+    const flooded = tableOf<Sample>(servers)
+    // Compilers of JavaScript need some traffic first.
+    for (const server of servers)
+      await note(tableOf<Sample>(servers), server, () => load(server, flow, Infinity, WARM_UP))
+    for (let round = 0; round < rounds; round++) {
+      for (const server of servers) {
+        await note(paced, server, () => load(server, flow, PACE, seconds))
+        await note(flooded, server, () => load(server, flow, Infinity, seconds))
+      }
     }
-  }
-}
-
-/** Allocations, 16 at a time, each from a socket of its own; they stay, and then go. */
-async function allocate({ port, child }: Server): Promise<NonNullable<Server['allocations']>> {
-  const probes: Probe[] = []
-  const many = async (count: number): Promise<void> => {
-    let left = count
-    await Promise.all(
-      Array.from({ length: 16 }, async () => {
-        while (left-- > 0) {
-          const probe = await open(port)
-          probes.push(probe)
-          await probe.allocate()
-        }
-      }),
-    )
-  }
-  await many(100)
-  const before = { cpu: cpuSeconds(child.pid), memory: memoryKiB(child.pid), at: performance.now() }
-  await many(IDLE)
-  const elapsed = (performance.now() - before.at) / 1000
-  const cpu = cpuSeconds(child.pid) - before.cpu
-  const idleKiB = memoryKiB(child.pid) - before.memory
-  for (let n = 0; n < probes.length; n += 50) {
-    await Promise.all(probes.slice(n, n + 50).map((probe) => probe.close()))
-  }
-  return { perSecond: IDLE / elapsed, cpuPerThousand: (cpu / IDLE) * 1000, idleKiB: (idleKiB / IDLE) * 1000 }
-}
-
-async function load({ port, child }: Server, mode: Mode, pace: number): Promise<Sample> {
-  const byChannel = mode.startsWith('Channel')
-  const toPeers = mode === 'Send' || mode === 'ChannelData to peers'
-  let arrived = 0
-  let received = 0
-  const pairs: { send: () => void; close: () => Promise<void> }[] = []
-  for (let n = 0; n < CLIENTS; n++) {
-    const peer = await peerSocket(() => arrived++)
-    const at = { address: host, port: peer.address().port }
-    const probe = await open(port)
-    probe.onUnasked = () => received++
-    const { view } = await probe.allocate()
-    const relayed = view.xorAddress(Attribute.XorRelayedAddress)
-    await probe.permit(at)
-    if (byChannel) await probe.bind(0x4001, at)
-    const payload = Buffer.alloc(PAYLOAD, 7)
-    const message = byChannel
-      ? channelData(payload)
-      : new StunBuilder()
-          .start(Method.Send, MessageClass.Indication, Buffer.alloc(12, n + 1))
-          .xorAddress(Attribute.XorPeerAddress, at)
-          .bytes(Attribute.Data, payload)
-          .copy()
-    pairs.push({
-      send: toPeers
-        ? () => {
-            probe.send(message)
-          }
-        : () => {
-            peer.send(payload, relayed?.port ?? 0, host)
-          },
-      close: async () => {
-        await probe.close()
-        peer.close()
-      },
-    })
-  }
-  const count = (): number => (toPeers ? arrived : received)
-  const before = { cpu: cpuSeconds(child.pid), count: count(), at: performance.now() }
-  const sent = await transmit(pairs, pace)
-  // What waits in sockets is still on its way.
-  for (let last = -1; last !== count();) {
-    last = count()
-    await sleep(60)
-  }
-  const elapsed = (performance.now() - before.at) / 1000
-  const done = count() - before.count
-  const cpu = cpuSeconds(child.pid) - before.cpu
-  for (const { close } of pairs) await close()
-  return { perSecond: done / elapsed, loss: 1 - done / sent, cpuPerMillion: (cpu / done) * 1e6 }
-}
-
-/** A few at a time, so that the answers are read in between. */
-async function transmit(pairs: readonly { send: () => void }[], pace: number): Promise<number> {
-  const from = performance.now()
-  let sent = 0
-  for (;;) {
-    const elapsed = (performance.now() - from) / 1000
-    if (elapsed >= seconds) return sent
-    const due = Math.min(sent + 64, Math.floor(elapsed * pace))
-    for (; sent < due; sent++) pairs[sent % pairs.length]?.send()
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-}
-
-async function peerSocket(onMessage: () => void): Promise<Socket> {
-  const socket = createSocket({ type: 'udp4', recvBufferSize: 4 * 1024 * 1024 })
-  socket.on('message', onMessage)
-  socket.bind(0, host)
-  await once(socket, 'listening')
-  return socket
-}
-
-function channelData(payload: Uint8Array): Uint8Array {
-  const into = Buffer.alloc(4 + payload.length)
-  writeChannelData(into, 0x4001, payload, false)
-  return into
-}
-
-function report(): void {
-  const row = (cells: readonly string[]): void => {
-    console.log(
-      `  ${cells[0]?.padEnd(15) ?? ''}${cells
-        .slice(1)
-        .map((cell) => cell.padStart(16))
-        .join('')}`,
-    )
-  }
-  const of = (samples: readonly Sample[], key: keyof Sample): number => median(samples.map((one) => one[key]))
-  for (const mode of modes) {
-    console.log(`\n${mode}, ${PAYLOAD} bytes, ${CLIENTS} clients`)
-    row(['', `at ${PACE / 1000}k/s: lost`, 'CPU s/million', 'flood: per s', 'CPU s/million'])
-    for (const { name, paced, flooded } of servers) {
-      row([
+    const row = flow.row === 1 ? 'one by one' : `in rows of ${flow.row}`
+    title(`${flow.name}: ${flow.form}, ${flow.bytes} bytes, ${flow.clients} clients, ${row}`)
+    print(['', `at ${PACE / 1000}k/s: lost`, 'CPU s/million', 'flood: per s', 'CPU s/million'])
+    for (const { name } of servers) {
+      print([
         name,
-        `${(of(paced[mode], 'loss') * 100).toFixed(2)} %`,
-        of(paced[mode], 'cpuPerMillion').toFixed(2),
-        Math.round(of(flooded[mode], 'perSecond')).toLocaleString('en'),
-        of(flooded[mode], 'cpuPerMillion').toFixed(2),
+        percent(median(paced, name, 'loss')),
+        median(paced, name, 'cpuPerMillion').toFixed(2),
+        Math.round(median(flooded, name, 'perSecond')).toLocaleString('en'),
+        median(flooded, name, 'cpuPerMillion').toFixed(2),
       ])
     }
   }
-  console.log(`\n${IDLE} allocations`)
-  row(['', 'per second', 'CPU ms each', 'KiB each, idle'])
-  for (const { name, allocations } of servers) {
-    if (allocations === undefined) continue
-    const { perSecond, cpuPerThousand, idleKiB } = allocations
-    row([name, perSecond.toFixed(0), cpuPerThousand.toFixed(2), (idleKiB / 1000).toFixed(1)])
+  if (cases.has('uclient')) await measureUclient(servers)
+}
+
+async function measureAllocations(servers: readonly Server[]): Promise<void> {
+  const table = tableOf<Allocations>(servers)
+  for (const server of servers) await note(table, server, () => allocations(server))
+  title('allocations')
+  print(['', 'per second', 'CPU ms each', 'KiB each, idle'])
+  for (const { name } of servers) {
+    print([
+      name,
+      median(table, name, 'perSecond').toFixed(0),
+      median(table, name, 'cpuMs').toFixed(2),
+      median(table, name, 'idleKiB').toFixed(1),
+    ])
   }
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN
+async function measureBindings(servers: readonly Server[]): Promise<void> {
+  const table = tableOf<Bindings>(servers)
+  for (let round = 0; round < rounds; round++) {
+    for (const server of servers) await note(table, server, () => bindings(server, seconds))
+  }
+  title('Binding requests')
+  print(['', 'per second', 'CPU s/million'])
+  for (const { name } of servers) {
+    print([
+      name,
+      median(table, name, 'perSecond').toFixed(0),
+      median(table, name, 'cpuPerMillion').toFixed(2),
+    ])
+  }
 }
 
-function cpuSeconds(pid: number | undefined): number {
-  const stat = readFileSync(`/proc/${pid ?? 0}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
+async function measureUclient(servers: readonly Server[]): Promise<void> {
+  for (const form of ['channels', 'Send'] as const) {
+    const table = tableOf<UclientSample>(servers)
+    for (const server of servers) {
+      const sample = await uclient(server, form)
+      if (sample !== undefined) table.get(server.name)?.push(sample)
+    }
+    title(`turnutils_uclient, ${form}, there and back`)
+    print(['', 'lost', 'CPU s/million'])
+    for (const { name } of servers) {
+      print([name, percent(median(table, name, 'loss')), median(table, name, 'cpuPerMillion').toFixed(2)])
+    }
+  }
 }
 
-function memoryKiB(pid: number | undefined): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid ?? 0}/status`, 'utf8'))?.[1])
+async function measureWorkers(): Promise<void> {
+  const servers = ['workers-1', 'workers-2'].map((name, n) => run(name, base + 12 + 2 * n))
+  for (const server of servers) await up(server)
+  const table = tableOf<Sample>(servers)
+  for (let round = 0; round < rounds; round++) {
+    for (const server of servers) await note(table, server, () => throttled(server, seconds))
+  }
+  title('workers, a quarter of a core each: ChannelData to peers, 1000 bytes, 64 clients, flood')
+  print(['', 'per second', 'CPU s/million'])
+  for (const { name } of servers) {
+    print([
+      name,
+      median(table, name, 'perSecond').toFixed(0),
+      median(table, name, 'cpuPerMillion').toFixed(2),
+    ])
+  }
 }
 
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds))
+function run(name: string, port: number): Server {
+  const server = start(name, port)
+  started.push(server)
+  return server
+}
+
+/** A server that fails at something is still in the table: without a number. */
+async function note<T>(table: Table<T>, { name }: Server, measure: () => Promise<T>): Promise<void> {
+  try {
+    table.get(name)?.push(await measure())
+  } catch (error) {
+    console.error(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+type Table<T> = Map<string, T[]>
+
+function tableOf<T>(servers: readonly Server[]): Table<T> {
+  return new Map(servers.map(({ name }) => [name, []]))
+}
+
+function median<T>(table: Table<T>, name: string, key: keyof T): number {
+  const values = (table.get(name) ?? []).map((one) => Number(one[key])).sort((a, b) => a - b)
+  return values[values.length >> 1] ?? NaN
+}
+
+function title(text: string): void {
+  console.log(`\n${text}`)
+}
+
+function print([first = '', ...cells]: readonly string[]): void {
+  console.log(`  ${first.padEnd(15)}${cells.map((cell) => cell.padStart(16)).join('')}`)
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(2)} %`
 }

@@ -21,6 +21,7 @@ switch (name) {
       ],
       rateLimit: false,
       maxConnectionsPerSource: 4_096,
+      oldChannels: true,
       limits: { allocations: 100_000, allocationsPerUser: 100_000, allocationsPerSource: 100_000 },
     })
     break
