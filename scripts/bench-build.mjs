@@ -1,5 +1,5 @@
 // Compiles the benchmarks with the sources that they measure, to tmp/bench: TypeScript's runners change what functions cost.
-import { cpSync } from 'node:fs'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildNative } from './build-native.mjs'
 import { installPackages, root, run } from './setup.mjs'
@@ -12,6 +12,7 @@ export function buildBench() {
   const built = join(root, 'tmp/bench')
   // Where the compiled sources look for them.
   cpSync(join(root, 'native'), join(built, 'native'), { recursive: true })
-  cpSync(join(root, 'package.json'), join(built, 'package.json'))
+  const { name, version, type } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  writeFileSync(join(built, 'package.json'), JSON.stringify({ name, version, type }))
   return join(built, 'bench')
 }
