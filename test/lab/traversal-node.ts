@@ -1,5 +1,6 @@
-// A node in a lab, as traversal.test.ts plays them: `helper`, `sink` (hashes what it gets and answers with the hash) or
-// `source` (sends until a line comes on stdin). Says everything as JSON lines.
+// A node in a lab, as traversal.test.ts and helper-relay.test.ts play them: `helper`, `sink` (hashes what it gets and answers
+// with the hash), `source` (sends slowly until a line comes on stdin) or `bulk` (sends so many bytes as fast as they go, and
+// more until a line comes). Says everything as JSON lines.
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
@@ -7,11 +8,12 @@ import { createContext, memoryDirectory } from '../../src/directory/index.ts'
 import { Network, parseNodeId, type NetworkOptions } from '../../src/network/index.ts'
 
 const [role, options = '{}', peer = ''] = process.argv.slice(2)
-const given = JSON.parse(options) as NetworkOptions
+const { key, ...given } = JSON.parse(options) as NetworkOptions & { key?: string }
 const say = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`)
 
 if (role === 'sink') await sink()
 else if (role === 'source') await source()
+else if (role === 'bulk') await bulk(Number(process.argv[5]))
 else say({ id: (await start(given)).id })
 
 async function sink(): Promise<void> {
@@ -67,8 +69,45 @@ async function source(): Promise<void> {
   await network.stop()
 }
 
+async function bulk(bytes: number): Promise<void> {
+  const network = await start(given)
+  network.on('connection', ({ peer: id, state, path }) => {
+    if (id === peer) say({ state, path: path?.kind })
+  })
+  const called = performance.now()
+  const stream = await network.connect(parseNodeId(peer), { service: 'sink' })
+  say({ connected: Math.round(performance.now() - called), blocked: network.udpBlocked })
+  stream.on('error', (error) => say({ error: error.message }))
+  const stop = new AbortController()
+  process.stdin.once('data', () => stop.abort())
+  const progress = setInterval(() => say({ moved: stream.bytesOut - stream.writableLength }), 100)
+  const hash = createHash('sha256')
+  const block = randomBytes(65_536)
+  const began = performance.now()
+  let sent = 0
+  for (let count = 0; sent < bytes || !stop.signal.aborted; count++) {
+    const chunk = Buffer.from(block)
+    chunk.writeUInt32BE(count)
+    hash.update(chunk)
+    sent += chunk.length
+    if (!stream.write(chunk)) await once(stream, 'drain')
+  }
+  stream.end()
+  const answer: Buffer[] = []
+  for await (const part of stream) answer.push(part as Buffer)
+  clearInterval(progress)
+  const found = network.connections.find((one) => one.peer === peer)
+  say({
+    same: Buffer.concat(answer).toString() === hash.digest('hex'),
+    history: found?.history.map(({ kind }) => kind),
+    sent,
+    seconds: (performance.now() - began) / 1_000,
+  })
+  await network.stop()
+}
+
 async function start(all: NetworkOptions): Promise<Network> {
-  const network = new Network(createContext({ directory: memoryDirectory() }), { host: '0.0.0.0', ...all })
+  const network = new Network(createContext({ directory: memoryDirectory(), ...(key && { privateKey: key }) }), { host: '0.0.0.0', ...all })
   await network.start()
   return network
 }

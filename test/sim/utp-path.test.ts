@@ -99,3 +99,38 @@ test('a path that becomes narrower loses no byte either', () => {
   assert.equal(Buffer.compare(pair.b.bytesOf(b), bytes), 0)
   assert.ok(a.stats.datagramSize <= 1_300)
 })
+
+test('a path that changes in the middle of the handshake: whatever is lost, there is one connection, on the last path', () => {
+  // Which of the initiator's datagrams by the first path are lost, by their number.
+  for (const lost of [[], [0], [1], [0, 1], [1, 2, 3]]) {
+    for (const moveAt of [0, 5_000, 12_000, 21_000, 35_000, 45_000]) {
+      const first = way(1, 10_000, 1_472)
+      const second = way(2, 15_000, 1_472)
+      const third = way(3, 8_000, 1_472)
+      const pair = new Pair({ delay: 0 })
+      let count = 0
+      let current = first
+      pair.wire.fate = () => [current.delay]
+      pair.route = (from, path) => {
+        const found = [first, second, third].find((one) => path === (from.name === 'a' ? one.b : one.a))
+        if (found === undefined) return undefined
+        if (from.name === 'a' && found === first && lost.includes(count++)) return undefined
+        current = found
+        return from.name === 'a' ? found.a : found.b
+      }
+      const ours = pair.a.machine.connect(pair.now, first.b)
+      pair.pass(moveAt)
+      ours.setPath(pair.now, second.b)
+      pair.pass(4_000)
+      ours.setPath(pair.now, third.b)
+      pair.run(() => pair.b.had('incoming'), 10 * SECOND)
+      const theirs = pair.b.last('incoming').connection
+      ours.write(pair.now, pattern(50_000))
+      pair.run(() => theirs.stats.bytesReceived === 50_000, 10 * SECOND)
+      const told = `lost ${lost.join()}, moved after ${moveAt} µs`
+      assert.ok(!pair.a.had('closed'), told)
+      assert.equal(pair.b.types().filter((type) => type === 'incoming').length, 1, told)
+      assert.deepEqual(pair.b.bytesOf(theirs), Buffer.from(pattern(50_000)), told)
+    }
+  }
+})
