@@ -22,7 +22,7 @@ export interface SharedService {
 
 /** What the flags of a command say: the same fields as in the file. */
 export type Flags = Partial<
-  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help' | 'exhaustive'>
+  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help' | 'exhaustive' | 'tlsPort'>
 > & {
   readonly config?: string
 }
@@ -55,7 +55,7 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
       () => variable,
     )
   }
-  for (const field of ['host', 'port', 'logLevel', 'portMapping'] as const) {
+  for (const field of ['host', 'port', 'logLevel', 'portMapping', 'tlsPort'] as const) {
     if (flags[field] === undefined) continue
     values[field] = check(schema.shape[field], fields, flags[field], () => `--${kebab(field)}`)
   }
@@ -165,6 +165,13 @@ const schema = z.strictObject({
       'write true, or { packets: 165000, perSecond: 3000 }',
     )
     .default(false),
+  /** The TCP port where a helper takes TLS from networks that block UDP; `auto`: 443, else the number of `port`; `off`: none. */
+  tlsPort: z
+    .union(
+      [z.enum(['auto', 'off']), z.int().min(1).max(65535)],
+      'write a number from 1 to 65535, auto or off',
+    )
+    .default('auto'),
   services: z.record(nameSchema, service, 'write NAME: HOST:PORT').default({}),
   /** Names for other nodes, and where to find them when nothing else tells. */
   peers: z

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress } from '../core/index.ts'
 import { explain } from '../ice/index.ts'
 import type { Network, NodeConnection } from '../network/index.ts'
+import { blockedSentence } from './blocked.ts'
 import { packError, type WireError } from './control/protocol.ts'
 import type { Goal, Peer } from './goal.ts'
 import type { HostPort } from './names.ts'
@@ -99,7 +100,7 @@ export async function explainPeer(network: Network, peer: Peer, signal: AbortSig
   return {
     id: peer.id,
     outcome: path?.kind ?? 'none',
-    sentence: failure?.message ?? found?.sentence ?? KNOWN_ADDRESS,
+    sentence: failure?.message ?? blockedHere(network, path?.kind) ?? found?.sentence ?? KNOWN_ADDRESS,
     pairs: (found?.pairs ?? []).map(({ local, remote, rtt, words }) => ({
       local: `${local.type} ${local.address === undefined ? '' : formatAddress(local.address)}`.trimEnd(),
       remote: `${remote.type} ${formatAddress(remote.address)}`,
@@ -113,6 +114,12 @@ export async function explainPeer(network: Network, peer: Peer, signal: AbortSig
     })),
     trace: trace.length > 0 ? trace : steps,
   }
+}
+
+/** More than what the checks alone tell: they only see that nothing answers. */
+function blockedHere(network: Network, path: 'direct' | 'relayed' | undefined): string | undefined {
+  if (path !== 'relayed' || !network.udpBlocked) return undefined
+  return `${blockedSentence(network.helpers)}; a direct path needs outgoing UDP to be allowed.`
 }
 
 const KNOWN_ADDRESS = 'the node answers at an address that is known, so that nothing had to be searched for.'

@@ -1,7 +1,15 @@
 import { join } from 'node:path'
 import { formatAddress, NatworkError, UsageError } from '../core/index.ts'
 import { createContext, openLevelDirectory, type Directory } from '../directory/index.ts'
-import { Network, parseNodeId, type NodeConnection, type Service, type Ticket } from '../network/index.ts'
+import {
+  Network,
+  parseNodeId,
+  type HelpOptions,
+  type NodeConnection,
+  type Service,
+  type Ticket,
+} from '../network/index.ts'
+import type { Config } from './config.ts'
 import { startControlServer, type Answer, type ControlServer } from './control/server.ts'
 import type { Request } from './control/protocol.ts'
 import { startDemoPage, type DemoPage } from './demo.ts'
@@ -28,7 +36,16 @@ export interface NodeStatus {
   readonly services: readonly { name: string; target: string; allow: readonly string[] }[]
   readonly pipes: readonly PipeStatus[]
   /** Nodes through which others can signal to this one. */
-  readonly helpers: readonly { id: string; address: string }[]
+  readonly helpers: readonly {
+    id: string
+    address: string
+    transport: 'udp' | 'tls'
+    tls: number | undefined
+  }[]
+  /** The helpers answer by TLS alone: everybody else is reached through their relays. */
+  readonly udpBlocked: boolean
+  /** The TCP address where it takes TLS, as a helper. */
+  readonly tls: string | undefined
   readonly links: readonly LinkStatus[]
 }
 
@@ -129,7 +146,7 @@ export class LocalNode {
         stun: config.stun,
         portMapping: config.portMapping,
         helpers: config.helpers,
-        help: config.help,
+        help: config.help && tlsOf(config),
         exhaustive: config.exhaustive,
         utp: { connection: { congestion: config.congestion } },
         services: services.values(),
@@ -171,7 +188,11 @@ export class LocalNode {
           ...{ id, direction, peer, service, state, bytesIn, bytesOut, age },
         }),
       ),
-      helpers: network.helpers.map(({ id, address }) => ({ id, address: formatAddress(address) })),
+      helpers: network.helpers.map(({ id, address, transport, tls }) => ({
+        ...{ id, address: formatAddress(address), transport, tls },
+      })),
+      udpBlocked: network.udpBlocked,
+      tls: network.tlsAddress && formatAddress(network.tlsAddress),
       links: network.connections.map(describeLink),
     }
   }
@@ -264,6 +285,10 @@ function describeLink({ peer, state, path, rtt, loss, bytesIn, bytesOut }: NodeC
   const age = path && (Date.now() - path.since.getTime()) / 1_000
   const remote = path && formatAddress(path.remote)
   return { peer, state, path: path?.kind, remote, rtt, loss, bytesIn, bytesOut, age }
+}
+
+function tlsOf({ tlsPort }: Config): HelpOptions {
+  return tlsPort === 'auto' ? {} : { tls: tlsPort === 'off' ? false : tlsPort }
 }
 
 // Nothing here shares with everybody ('*').

@@ -48,7 +48,7 @@ export function readSettings(shell: Shell, command: Command): Settings {
   const folders = findFolders(shell.env)
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
   const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
-  const { helper: helpers, helpOthers: help, exhaustive } = command.optsWithGlobals<HelperFlags>()
+  const { helper: helpers, helpOthers: help, exhaustive, tlsPort } = command.optsWithGlobals<HelperFlags>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
@@ -58,6 +58,9 @@ export function readSettings(shell: Shell, command: Command): Settings {
     ...(helpers !== undefined && { helpers }),
     ...(help !== undefined && { help }),
     ...(exhaustive !== undefined && { exhaustive: parseExhaustive(exhaustive) }),
+    ...(tlsPort !== undefined && {
+      tlsPort: (/^\d+$/.test(tlsPort) ? Number(tlsPort) : tlsPort) as Config['tlsPort'],
+    }),
   }
   const config = loadConfig(folders, shell.env, flags)
   setDefaultDriver(config.udpDriver)
@@ -68,6 +71,7 @@ interface HelperFlags {
   readonly helper?: string[]
   readonly helpOthers?: boolean
   readonly exhaustive?: string | true
+  readonly tlsPort?: string
 }
 
 /** Of `up`, and of the commands that connect. */

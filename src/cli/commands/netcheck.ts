@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
 import { PeerError, UsageError } from '../../core/index.ts'
+import { findTls } from '../../network/index.ts'
+import { blockedSentence } from '../blocked.ts'
 import { readSettings, type Shell } from '../shell.ts'
 
 interface NetcheckOptions {
@@ -45,9 +47,15 @@ export function registerNetcheck(program: Command, shell: Shell): Command {
         signal.throwIfAborted()
         throw error
       })
-      output.result(inJson(seen), (style) => describe(seen, style))
       const looks = [seen.ipv4, seen.ipv6].flatMap((family) => family?.behaviour.udp ?? [])
-      if (looks.every(({ value }) => value !== true)) {
+      const isBlocked = looks.every(({ value }) => value !== true)
+      const places = isBlocked ? await Promise.all(config.helpers.map((one) => findTls(one, signal))) : []
+      const tls = places.flatMap((place) => (place === undefined ? [] : [{ tls: place.port, ...place }]))
+      output.result({ ...inJson(seen), tls: tls.map(({ host, port }) => ({ host, port })) }, (style) =>
+        [describe(seen, style), ...(tls.length > 0 ? [blockedSentence(tls)] : [])].join('\n\n'),
+      )
+      // Helpers that answer by TLS are enough for connections to everybody.
+      if (isBlocked && tls.length === 0) {
         throw new PeerError('ERR_NATWORK_STUN_TIMEOUT', `no STUN server answers: ${looks[0]?.meaning ?? ''}`)
       }
     })

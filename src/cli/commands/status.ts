@@ -3,6 +3,7 @@ import { ask } from '../control/client.ts'
 import { controlPath } from '../folders.ts'
 import type { LinkStatus, NodeStatus } from '../node.ts'
 import { formatAge, formatBytes, table, type Style } from '../output.ts'
+import { blockedSentence } from '../blocked.ts'
 import { readSettings, type Shell } from '../shell.ts'
 
 /** `natwork status`: what the node here shares, and who uses it. */
@@ -18,13 +19,14 @@ export function registerStatus(program: Command, shell: Shell): Command {
 }
 
 function describeStatus(status: NodeStatus, style: Style): string {
-  const { id, pid, uptime, addresses, services, pipes, helpers, links } = status
+  const { id, pid, uptime, addresses, services, pipes, helpers, udpBlocked, tls, links } = status
   const head = [
     `${style.green('●')} ${style.bold(id)}`,
-    `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}`,
+    `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}${tls === undefined ? '' : `, TLS on TCP ${tls}`}`,
     `  UDP driver ${status.udpDriver}`,
     `  addresses ${addresses.join(', ') || 'none'}`,
-    `  helpers ${helpers.map(({ id, address }) => `${id}@${address}`).join(', ') || 'none'}`,
+    `  helpers ${helpers.map(describeHelper).join(', ') || 'none'}`,
+    ...(udpBlocked ? [`  ${style.yellow(blockedSentence(helpers))}`] : []),
   ]
   const shared = services.map(({ name, target, allow }) => [name, target, allow.join(', ') || 'tickets only'])
   const open = pipes.map((pipe) => [
@@ -54,6 +56,10 @@ function describeStatus(status: NodeStatus, style: Style): string {
         ])
       : 'No other node is connected.',
   ].join('\n')
+}
+
+function describeHelper({ id, address, transport, tls }: NodeStatus['helpers'][number]): string {
+  return `${id}@${address}${transport === 'tls' ? ` by TLS on port ${tls ?? 'unknown'}` : ''}`
 }
 
 function describeLink(link: LinkStatus): string[] {

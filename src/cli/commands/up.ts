@@ -3,6 +3,7 @@ import { UsageError } from '../../core/index.ts'
 import type { Service } from '../../network/index.ts'
 import type { LocalNode } from '../node.ts'
 import type { Output, Style } from '../output.ts'
+import { blockedSentence } from '../blocked.ts'
 import { exhaustiveOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
 import { forwardLine, parseShare } from './expose.ts'
 
@@ -29,6 +30,10 @@ export function registerUp(program: Command, shell: Shell): Command {
     .option('--helper <id@host:port...>', 'nodes through which others can reach this one behind its NAT')
     .option('--help-others', 'forward signals, and relay, for other nodes: for machines that all can reach')
     .option(...exhaustiveOption)
+    .option(
+      '--tls-port <port>',
+      'with --help-others: TCP port for nodes whose networks block UDP; off for none (default 443, else the number of the UDP port)',
+    )
     .option('--demo', 'share a small page when nothing else is shared')
     .addHelpText(
       'after',
@@ -82,27 +87,30 @@ async function describe(node: LocalNode, exposed: readonly Service[], output: Ou
     const { text } = await node.createTicket(service, demoTicket)
     tickets.push({ service, ticket: text, command: forwardLine(text) })
   }
-  const { id, pid, listens, addresses, helpers, services } = status
-  output.result({ event: 'up', id, pid, listens, addresses, helpers, services, tickets }, (style) =>
-    [
-      `${style.green('●')} ${style.bold('natwork is up')}`,
-      '',
-      `  id         ${id}`,
-      `  listens    UDP ${listens}`,
-      `  addresses  ${addresses.join(', ') || 'none that others can use'}`,
-      ...(helpers.length > 0
-        ? [`  helpers    ${helpers.map(({ id, address }) => `${id}@${address}`).join(', ')}`]
-        : []),
-      ...describeServices(status.services, names, style),
-      '',
-      ...tickets.flatMap(({ service, command }) => [
-        `  ${service}, from another machine or a second terminal (for 7 days and 100 nodes):`,
+  const { id, pid, listens, tls, addresses, helpers, udpBlocked, services } = status
+  output.result(
+    { event: 'up', id, pid, listens, tls, addresses, helpers, udpBlocked, services, tickets },
+    (style) =>
+      [
+        `${style.green('●')} ${style.bold('natwork is up')}`,
         '',
-        `  ${style.cyan(command)}`,
+        `  id         ${id}`,
+        `  listens    UDP ${listens}${tls === undefined ? '' : `, TLS on TCP ${tls}`}`,
+        `  addresses  ${addresses.join(', ') || 'none that others can use'}`,
+        ...(helpers.length > 0
+          ? [`  helpers    ${helpers.map(({ id, address }) => `${id}@${address}`).join(', ')}`]
+          : []),
+        ...(udpBlocked ? [`  network    ${blockedSentence(helpers)}`] : []),
+        ...describeServices(status.services, names, style),
         '',
-      ]),
-      style.dim('Ctrl-C ends it.'),
-    ].join('\n'),
+        ...tickets.flatMap(({ service, command }) => [
+          `  ${service}, from another machine or a second terminal (for 7 days and 100 nodes):`,
+          '',
+          `  ${style.cyan(command)}`,
+          '',
+        ]),
+        style.dim('Ctrl-C ends it.'),
+      ].join('\n'),
   )
 }
 
