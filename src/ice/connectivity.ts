@@ -185,6 +185,14 @@ export class Connectivity {
     for (const pair of this.list.pairs.filter(isGone)) this.drop(pair)
   }
 
+  /** What carried these pairs is gone. The next best is taken; when there is none, that is said at once. */
+  withdraw(now: Micros, isGone: (pair: Pair) => boolean): void {
+    const before = this.selected
+    this.forget(isGone)
+    this.reselect(now)
+    if (before !== undefined && this.selected === undefined) this.#owner.disconnected(now)
+  }
+
   /** Takes the best of what works, when it is worth it. */
   reselect(now: Micros): void {
     const best = bestOf(this.list.pairs)

@@ -204,11 +204,10 @@ export class Session implements IceSession {
   }
 
   removeCarrier(now: Micros, carrier: Carrier): void {
-    this.#checks.forget(({ base }) => base.via === carrier)
     const gone = this.#bases.filter(({ via }) => via === carrier).map(({ candidate }) => candidate)
     this.#bases = this.#bases.filter(({ via }) => via !== carrier)
     this.#local = this.#local.filter((one) => !gone.includes(one))
-    this.#checks.reselect(now)
+    this.#checks.withdraw(now, ({ base }) => base.via === carrier)
     this.#host.touch()
   }
 

@@ -51,7 +51,7 @@ export interface DiallerParts {
   readonly links: Links
   /** The helpers on which this node hangs: they know others that do. */
   readonly helpers: () => readonly NodeId[]
-  /** Nothing that this node sends by UDP is answered: TLS comes first where there is a choice. */
+  /** Nothing that this node sends by UDP is answered: TLS it is where there is a choice. */
   readonly udpBlocked: () => boolean
 }
 
@@ -98,6 +98,7 @@ export class Dialler {
   async dialControl(id: NodeId, given: Places, signal: AbortSignal): Promise<Duplex> {
     const known = await this.#known(id, given.addresses.length + given.tls.length > 0, signal)
     const places = {
+      ...given,
       addresses: distinct([...given.addresses, ...(known?.addresses ?? [])]),
       tls: given.only === 'udp' ? [] : distinctTlsPlaces([...given.tls, ...tlsPlacesOf(known)]),
     }
@@ -272,8 +273,10 @@ export class Dialler {
     }
   }
 
-  async #connect(id: NodeId, { addresses, tls }: Places, signal: AbortSignal): Promise<SecureStream> {
-    const places = this.#parts.udpBlocked() ? [...tls, ...addresses] : takingTurns<Place>(addresses, tls)
+  async #connect(id: NodeId, { addresses, tls, only }: Places, signal: AbortSignal): Promise<SecureStream> {
+    // Where UDP is known to be blocked it would only hold up the next try; another look at it is taken now and then.
+    const isTlsOnly = this.#parts.udpBlocked() && tls.length > 0 && only !== 'udp'
+    const places = isTlsOnly ? tls : takingTurns<Place>(addresses, tls)
     if (places.length === 0) {
       throw new PeerError('ERR_NATWORK_NODE_UNKNOWN', `no address of ${id} is known`)
     }

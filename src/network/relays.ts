@@ -42,6 +42,7 @@ export class Relays {
   readonly #allocations = new Map<string, Entry>()
   /** Ends what keeps the allocations at helpers that are reached by TLS alone. */
   readonly #kept = new Map<ControlChannel, AbortController>()
+  #keeping: Promise<void> = Promise.resolve()
   /** What each user has borrowed, or is about to. */
   readonly #borrowed = new WeakMap<RelayUser, Set<Entry>>()
   readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
@@ -64,9 +65,14 @@ export class Relays {
       } else if (!this.#kept.has(channel)) {
         const ended = new AbortController()
         this.#kept.set(channel, ended)
-        void this.borrow([source], { found: nothing, lost: nothing, ended: ended.signal })
+        this.#keeping = this.borrow([source], { found: nothing, lost: nothing, ended: ended.signal })
       }
     }
+  }
+
+  /** Resolves when the newest of the allocations that are kept is there, or cannot be had, or after `patience` ms. */
+  async ready(patience: number): Promise<void> {
+    await Promise.race([this.#keeping, sleep(patience, undefined, { ref: false })])
   }
 
   /**

@@ -144,6 +144,7 @@ export class Rendezvous {
   /** Waits a little for the first helper. */
   async start(): Promise<void> {
     await this.helpers.start(PATIENCE)
+    if (this.helpers.udpBlocked) await this.relays.ready(PATIENCE)
   }
 
   /** This machine's own addresses have changed: what hangs on the old ones is looked at now. */

@@ -250,6 +250,8 @@ export class PeerLink {
   /** The helpers on which this node hangs have changed: a relay of one that is gone is no way to go. */
   helpersChanged(): void {
     this.#gather()
+    // What no helper took.
+    if (this.#untold.length > 0) this.#tellLater()
   }
 
   /** Looks at the streams: when they get no answers, the path may be dead. */
@@ -512,6 +514,9 @@ export class PeerLink {
         type: message.type,
         error: asError(error).message,
       })
+      // The next helper takes them.
+      if (message.type === 'candidates' && message.link === this.#name)
+        this.#untold = [...message.candidates, ...this.#untold].slice(-maxEarly)
     })
   }
 

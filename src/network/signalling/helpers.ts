@@ -31,6 +31,8 @@ const firstRetry = 500
 const lastRetry = 60_000
 /** Milliseconds for one try: a fresh one gets through sooner after a pause of the network than one that waits. */
 const attachTimeout = 5_000
+/** Milliseconds for which a network is taken to block UDP still, after the last helper that was reached by TLS is lost. */
+const rememberBlocked = 15_000
 /** Milliseconds between tries to reach a helper by UDP again, while TLS carries its control stream. */
 const upgradeInterval = 30_000
 /** Milliseconds between looks at the directory for helpers while there are too few. */
@@ -50,6 +52,7 @@ export class Helpers {
   readonly #current = new Map<NodeId, Current>()
   readonly #ended = new AbortController()
   #running: Promise<unknown> = Promise.resolve()
+  #blockedUntil = -Infinity
   /** Ends the pause of those that wait for the next try. */
   #hurry = new AbortController()
 
@@ -90,10 +93,11 @@ export class Helpers {
     }))
   }
 
-  /** Every helper that answers does so by TLS alone. */
+  /** Every helper that answers does so by TLS alone, or did until a moment ago. */
   get udpBlocked(): boolean {
     const all = [...this.#current.values()]
-    return all.length > 0 && all.every(({ transport }) => transport === 'tls')
+    if (all.length > 0) return all.every(({ transport }) => transport === 'tls')
+    return performance.now() < this.#blockedUntil && !this.#udpWorks()
   }
 
   get channels(): ControlChannel[] {
@@ -190,7 +194,9 @@ export class Helpers {
       this.#session.context.logger.info('a helper was lost', { helper: id })
       candidate.failures = 1
     } finally {
+      const wasBlocked = this.udpBlocked
       this.#current.delete(id)
+      if (wasBlocked) this.#blockedUntil = performance.now() + rememberBlocked
       lease.release()
       if (!signal.aborted) this.#onChange()
     }
