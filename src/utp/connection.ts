@@ -345,6 +345,8 @@ export class UtpConnection implements Waiting {
     this.#packetsReceived++
     if (this.#state === 'connecting') {
       if (packet.type !== ST_STATE || packet.ack !== this.#synSequence || this.#synTimes === 0) return
+      // The answer to a SYN by an earlier path has another number than the one by this path, which is what counts there.
+      if (!samePath(path, this.#path)) return
       this.#accepted(now, packet)
     } else {
       this.#confirmations = -1

@@ -24,8 +24,6 @@ export interface HalfOpen {
 export class HalfOpenTable {
   readonly #bound: number
   readonly #entries = new Map<string, HalfOpen>()
-  /** By what its initiator alone knows; at most as many as entries. */
-  readonly #proofs = new Map<number, HalfOpen>()
 
   constructor(bound: number) {
     this.#bound = bound
@@ -39,46 +37,23 @@ export class HalfOpenTable {
     const key = keyOf(path, connectionId)
     const entry = this.#entries.get(key)
     if (entry === undefined || now - entry.since < LIFETIME) return entry
-    this.#delete(key, entry)
+    this.#entries.delete(key)
     return undefined
   }
 
-  /**
-   * The handshake whose initiator shows by `ours` that it got our answer, by whatever path: it may have moved to a better one
-   * before we heard its confirmation, or between two SYNs.
-   */
-  proven(now: Micros, connectionId: number, ours: number): HalfOpen | undefined {
-    const entry = this.#proofs.get(proofOf(connectionId, ours))
-    return entry === undefined || now - entry.since >= LIFETIME ? undefined : entry
-  }
-
   add(entry: HalfOpen): void {
-    const key = keyOf(entry.path, entry.connectionId)
-    const before = this.#entries.get(key)
-    if (before !== undefined) this.#delete(key, before)
-    this.#entries.set(key, entry)
-    this.#proofs.set(proofOf(entry.connectionId, entry.ours), entry)
+    this.#entries.set(keyOf(entry.path, entry.connectionId), entry)
     if (this.#entries.size > this.#bound) {
-      for (const [oldest, one] of this.#entries) {
-        this.#delete(oldest, one)
+      for (const oldest of this.#entries.keys()) {
+        this.#entries.delete(oldest)
         break
       }
     }
   }
 
-  remove(entry: HalfOpen): void {
-    this.#delete(keyOf(entry.path, entry.connectionId), entry)
+  remove(path: Path, connectionId: number): void {
+    this.#entries.delete(keyOf(path, connectionId))
   }
-
-  #delete(key: string, entry: HalfOpen): void {
-    if (this.#entries.get(key) === entry) this.#entries.delete(key)
-    const proof = proofOf(entry.connectionId, entry.ours)
-    if (this.#proofs.get(proof) === entry) this.#proofs.delete(proof)
-  }
-}
-
-function proofOf(connectionId: number, ours: number): number {
-  return connectionId * 0x1_0000 + ours
 }
 
 function keyOf(path: Path, connectionId: number): string {

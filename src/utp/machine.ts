@@ -275,14 +275,11 @@ export class UtpMachine implements Machine<UtpEvent> {
   #establish(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
     const connectionId = (packet.connectionId - 1) & 0xffff
-    const entry = this.#halfOpen.proven(now, connectionId, (packet.ack + 1) & 0xffff)
-    if (entry === undefined) {
-      // A handshake of this path, and no proof.
-      return this.#halfOpen.find(now, path, connectionId) === undefined ? this.#follow(now, path) : undefined
-    }
+    const entry = this.#halfOpen.find(now, path, connectionId)
+    if (entry === undefined) return this.#follow(now, path)
     const beyond = sequenceDistance(packet.sequence, entry.sequence)
-    if (beyond < 1 || beyond > FIRST_FLIGHT) return undefined
-    this.#halfOpen.remove(entry)
+    if (packet.ack !== ((entry.ours - 1) & 0xffff) || beyond < 1 || beyond > FIRST_FLIGHT) return undefined
+    this.#halfOpen.remove(path, connectionId)
     if (this.#count >= this.#limits.maxConnections) {
       this.#sendReset(now, path)
       return undefined
