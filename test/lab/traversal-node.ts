@@ -107,7 +107,10 @@ async function bulk(bytes: number): Promise<void> {
 }
 
 async function start(all: NetworkOptions): Promise<Network> {
-  const network = new Network(createContext({ directory: memoryDirectory(), ...(key && { privateKey: key }) }), { host: '0.0.0.0', ...all })
+  const network = new Network(
+    createContext({ directory: memoryDirectory(), ...(key && { privateKey: key }) }),
+    { host: '0.0.0.0', ...all },
+  )
   await network.start()
   return network
 }
