@@ -269,6 +269,23 @@ test('nothing works: the session fails once, and says why', () => {
   }
 })
 
+test('a full cone and a symmetric NAT are direct with the first check, also where nobody knows of the filtering', () => {
+  for (const [a, b] of [
+    ['full-cone', 'symmetric'],
+    ['symmetric', 'full-cone'],
+  ] as const) {
+    const meeting = new Meeting({ a, b, seed: 1 })
+    for (const node of [meeting.a, meeting.b]) {
+      const { mapping, ports } = node.hints
+      node.hints = { ...(mapping && { mapping }), ...(ports && { ports }) }
+    }
+    meeting.connect()
+    assert.ok(meeting.world.run(() => meeting.isDirect, 10 * SECOND))
+    // Offer and answer, and a check there and back: 40 ms each.
+    assert.ok(meeting.elapsed <= 150, `${a} × ${b}: ${meeting.elapsed} ms`)
+  }
+})
+
 test('two symmetric NATs with random ports stay relayed, unless an exhaustive search is asked for', () => {
   assert.equal(settled(meet('symmetric', 'symmetric'), 10 * SECOND), false)
   const exhaustive = { packets: 130_000, perSecond: 2500 }

@@ -193,7 +193,8 @@ function searchAll(
   }
 }
 
-function isNarrow({ ports }: NatHints): boolean {
+/** Whether its ports come out of a few. */
+export function isNarrow({ ports }: NatHints): boolean {
   return ports === 'sequential' || ports === 'block'
 }
 
