@@ -4,7 +4,7 @@ import { scopeOf } from '../../core/scope.ts'
 import { OPENING, OPENING_TTL } from '../bounds.ts'
 import type { Pair } from '../check-list.ts'
 import type { NatHints } from '../types.ts'
-import { isNarrow, reachOf } from './plan.ts'
+import { reachOf } from './plan.ts'
 
 /**
  * When checks go out on a low TTL, while nothing has come back: they open our own NAT and die before the peer's. On an
@@ -28,9 +28,9 @@ export class OpeningRule {
     const [ours, theirs] = [reachOf(local), reachOf(remote)]
     // Our packets come from a port that the peer does not know: a filter drops them, and they can only harm. Where nobody
     // knows of a filter there may be none, and the first packet gets through. If there is one after all, one port of ours is
-    // spoiled: out of 64,512 that is nothing, out of a few it is the one that the peer tries first.
+    // spoiled: out of many that is nothing, of a sequential NAT it is the one that the peer tries first.
     const isStrange = ours === 'dependent' && theirs === 'port-filter'
-    const isWorthATry = isStrange && remote.filtering === undefined && !isNarrow(local)
+    const isWorthATry = isStrange && remote.filtering === undefined && local.ports !== 'sequential'
     this.#isForever = isStrange && !isWorthATry
     this.#isNever = theirs === 'open' || isWorthATry
   }

@@ -193,8 +193,7 @@ function searchAll(
   }
 }
 
-/** Whether its ports come out of a few. */
-export function isNarrow({ ports }: NatHints): boolean {
+function isNarrow({ ports }: NatHints): boolean {
   return ports === 'sequential' || ports === 'block'
 }
 
