@@ -15,6 +15,12 @@ export const MAX_REMOTE = 24
 export const MAX_PER_ADDRESS = 8
 export const MAX_UNVERIFIED = 400
 export const UNVERIFIED_WINDOW = 60 * SECOND
+/**
+ * Unverified checks of all sessions together to one IP address per window, however many peers name it; and the addresses
+ * that are counted: the one that was named longest ago makes room.
+ */
+export const MAX_PER_TARGET = 4_000
+export const MAX_TARGETS = 16_384
 export const SEARCH_BUDGET = 2048
 export const SEARCH_EVERY = 60 * SECOND
 

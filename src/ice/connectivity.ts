@@ -229,7 +229,7 @@ export class Connectivity {
       pair.state === 'lost'
         ? ++pair.revivals > bounds.REVIVE_TRIES
         : !pair.isValid && isLate && pair.unanswered >= bounds.MAX_UNANSWERED
-    if (isOver || (pair.answered === 0 && !this.#unverified.take(now))) {
+    if (isOver || (pair.answered === 0 && !this.#mayKnock(now, pair))) {
       this.#failPair(now, pair)
       return false
     }
@@ -238,6 +238,10 @@ export class Connectivity {
     pair.unanswered++
     pair.nextAt = now + gapAfter(pair)
     return true
+  }
+
+  #mayKnock(now: Micros, { path }: Pair): boolean {
+    return this.#unverified.take(now) && this.#host.mayKnock(now, path.remote.address)
   }
 
   #check(now: Micros, pair: Pair, nomination: number): void {

@@ -25,6 +25,7 @@ import type { SessionHost, Transaction } from './host.ts'
 import { understoodInChecks, writeError, writeSuccess } from './message.ts'
 import { Session } from './session.ts'
 import type { SessionOptions } from './types.ts'
+import { TargetBudget } from './unverified.ts'
 
 export interface IceMachineOptions {
   readonly rng: Rng
@@ -50,6 +51,7 @@ export class IceMachine implements Machine<IceEvent> {
   readonly #rng: Rng
   readonly #view = new StunView()
   readonly #builder = new StunBuilder(1500)
+  readonly #targets = new TargetBudget()
   /** By our fragment; bounded by MAX_SESSIONS times the generations that a restart leaves (two). */
   readonly #claims = new Map<string, { readonly session: Session; readonly generation: Generation }>()
   // Bounded by MAX_SESSIONS.
@@ -72,6 +74,7 @@ export class IceMachine implements Machine<IceEvent> {
       begin: (now, transaction) => this.#begin(now, transaction),
       transmit: (transmit) => this.#transmits.push(transmit),
       emit: (event) => this.#events.push(event),
+      mayKnock: (now, address) => this.#targets.take(now, address),
       claim: (generation, session) => this.#claims.set(generation.local.ufrag, { session, generation }),
       keepOnly: (generation, session) => {
         for (const [ufrag, claim] of this.#claims) {

@@ -1,5 +1,5 @@
 import type { Micros } from '../core/machine.ts'
-import { MAX_UNVERIFIED, UNVERIFIED_WINDOW } from './bounds.ts'
+import { MAX_PER_TARGET, MAX_TARGETS, MAX_UNVERIFIED, UNVERIFIED_WINDOW } from './bounds.ts'
 
 /** Counts the checks to addresses from which nothing ever came back: so many per window, whatever the peer names. */
 export class UnverifiedBudget {
@@ -12,5 +12,27 @@ export class UnverifiedBudget {
       this.#left = MAX_UNVERIFIED
     }
     return this.#left-- > 0
+  }
+}
+
+/** The same per IP address, over all sessions of a machine: many peers may name one victim. */
+export class TargetBudget {
+  /** Bounded by {@link MAX_TARGETS}. */
+  readonly #taken = new Map<string, number>()
+  #windowEnds: Micros = -Infinity
+
+  take(now: Micros, address: string): boolean {
+    if (now >= this.#windowEnds) {
+      this.#windowEnds = now + UNVERIFIED_WINDOW
+      this.#taken.clear()
+    }
+    const taken = this.#taken.get(address) ?? 0
+    if (taken >= MAX_PER_TARGET) return false
+    this.#taken.set(address, taken + 1)
+    if (this.#taken.size > MAX_TARGETS) {
+      const [oldest] = this.#taken.keys()
+      if (oldest !== undefined) this.#taken.delete(oldest)
+    }
+    return true
   }
 }
