@@ -20,6 +20,7 @@ import type { RelayUser } from '../relays.ts'
 import type { LinkAnswer, LinkCandidates, LinkMessage, LinkOffer } from '../signalling/message.ts'
 import type { Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection, PathUse } from './connection.ts'
+import { borrowerFor } from './borrower.ts'
 import { withNewestPort, withoutPort } from './gather.ts'
 import type { LinkHost } from './link-host.ts'
 import { PathHistory } from './path-history.ts'
@@ -290,7 +291,8 @@ export class PeerLink {
     this.#isFound = false
     this.#complete = false
     this.#heardAt = 0
-    this.#borrower = this.#borrowFor(session)
+    this.#borrowed = new AbortController()
+    this.#borrower = borrowerFor(session, this.#host, this.#borrowed.signal)
     this.#gather()
     void this.#refreshHints(session)
     this.#host.wake()
@@ -305,24 +307,6 @@ export class PeerLink {
     this.#host.wake()
     this.#hintsUntold = true
     this.#tellLater()
-  }
-
-  /** What the session hears of relays, as long as it lasts. */
-  #borrowFor(session: IceSession): RelayUser {
-    const { signal } = (this.#borrowed = new AbortController())
-    return {
-      ended: signal,
-      found: (candidate) => {
-        if (signal.aborted) return
-        session.addLocalCandidate(this.#host.now(), candidate)
-        this.#host.wake()
-      },
-      lost: ({ via }) => {
-        if (signal.aborted || via === undefined) return
-        session.removeCarrier(this.#host.now(), via)
-        this.#host.wake()
-      },
-    }
   }
 
   /** Borrows a relay from a helper that is there now, unless there is one; what was borrowed before is kept while it lives. */
