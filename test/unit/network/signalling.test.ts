@@ -283,7 +283,7 @@ test('a helper that takes signals and drops them is not relied on', async (t) =>
   ])
   const signaller = new Signaller({
     identity: alice,
-    pool: { get: (id: typeof helen.id) => open.get(id) } as unknown as ControlPool,
+    pool: { get: (id: typeof helen.id) => ({ channel: open.get(id) }) } as unknown as ControlPool,
     helpers: () => [toLiar, toHonest],
     schema: messageSchema,
     onSignal: () => undefined,
