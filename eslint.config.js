@@ -92,6 +92,24 @@ export default defineConfig(
     rules: { 'no-restricted-imports': 'off' },
   },
   sansIo,
+  // Every command starts by loading all of these files: what only one of them needs, it loads when it runs.
+  {
+    files: ['src/cli/commands/*.ts'],
+    rules: {
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            {
+              regex: '/(directory|network|turn|ice|portmap)/index\\.ts$',
+              allowTypeImports: true,
+              message: 'Load it in the action, by `await import()`: other commands should not wait for it.',
+            },
+          ],
+        },
+      ],
+    },
+  },
   {
     files: ['test/**/*.ts', 'bench/**/*.ts'],
     rules: {

@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
 import { PeerError, UsageError } from '../../core/index.ts'
-import { findTls } from '../../network/index.ts'
 import { blockedSentence } from '../blocked.ts'
 import { readSettings, type Shell } from '../shell.ts'
 
@@ -34,6 +33,7 @@ export function registerNetcheck(program: Command, shell: Shell): Command {
       const lifetime = secondsOf(options.lifetime)
       const { look } = await import('../netcheck/look.ts')
       const { describe, inJson } = await import('../netcheck/print.ts')
+      const { findTls } = await import('../../network/index.ts')
       const seen = await look({
         servers,
         port: Number(options.port),
