@@ -1,5 +1,7 @@
-import { networkInterfaces } from 'node:os'
+import { BlockList } from 'node:net'
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
 import { familyOf, type SocketAddress } from '../core/address.ts'
+import { scopeOf } from '../core/scope.ts'
 import { maxAddresses } from './node-info.ts'
 
 /**
@@ -18,6 +20,36 @@ export function reachableAddresses(bound: SocketAddress): SocketAddress[] {
     .map(({ address }) => ({ address, port: bound.port }))
     .sort((a, b) => rank(a.address) - rank(b.address))
     .slice(0, maxAddresses)
+}
+
+type Interface = Pick<NetworkInterfaceInfo, 'address' | 'cidr' | 'internal'>
+
+/**
+ * The address of this machine that a socket bound to `bound` sends from towards `remote`: that of the same network, else the
+ * only one of its family. The wildcard where the routing table alone knows.
+ */
+export function localTowards(
+  bound: SocketAddress,
+  remote: SocketAddress,
+  interfaces: readonly Interface[] = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []),
+): SocketAddress {
+  const { port } = bound
+  if (bound.address !== '0.0.0.0' && bound.address !== '::') return bound
+  const family = familyOf(remote.address)
+  const own = interfaces.filter(({ address }) => familyOf(address) === family)
+  const outer = own.filter(({ internal, address }) => !internal && !isLinkLocal(address))
+  const near = own.find((one) => isIn(one, remote.address))
+  const found = near ?? (outer.length === 1 && scopeOf(remote.address) !== 'loopback' ? outer[0] : undefined)
+  return { address: found?.address ?? (family === 4 ? '0.0.0.0' : '::'), port }
+}
+
+function isIn({ cidr }: Interface, address: string): boolean {
+  const [network, length] = cidr?.split('/') ?? []
+  if (network === undefined || length === undefined) return false
+  const family = familyOf(network) === 4 ? 'ipv4' : 'ipv6'
+  const block = new BlockList()
+  block.addSubnet(network, Number(length), family)
+  return block.check(address, family)
 }
 
 function isLinkLocal(address: string): boolean {

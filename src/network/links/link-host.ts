@@ -1,3 +1,4 @@
+import type { SocketAddress } from '../../core/address.ts'
 import type { IceSession, NatHints } from '../../ice/index.ts'
 import type { ControlChannel } from '../control.ts'
 import type { NodeInfo } from '../node-info.ts'
@@ -26,6 +27,8 @@ export interface LinkHost {
   /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
   readonly newestPort: () => Promise<number | undefined>
   record(): NodeInfo
+  /** The address of this machine from which data to that one goes, where no check has said it. */
+  localTowards(remote: SocketAddress): SocketAddress
   send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
   debug(message: string, fields: object): void
   /** The path, or what is known of it, has changed. */

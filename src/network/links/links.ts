@@ -11,6 +11,7 @@ import {
 import type { UdpEndpoint } from '../../socket/index.ts'
 import type { UtpStream } from '../../utp/driver/index.ts'
 import type { NodeId } from '../node-id.ts'
+import { localTowards } from '../local-addresses.ts'
 import { verifyNodeInfo, type NodeInfo } from '../node-info.ts'
 import type { Session } from '../session.ts'
 import type { LinkMessage } from '../signalling/message.ts'
@@ -164,6 +165,7 @@ export class Links {
       hints,
       newestPort,
       record,
+      localTowards: (remote) => localTowards(this.#session.utp.address, remote),
       send: (target, message, options) => signaller.send(target, message, options),
       debug: (message, fields) => this.#session.context.logger.debug(message, fields),
       changed: (link) => {

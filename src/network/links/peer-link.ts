@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
-import type { SocketAddress } from '../../core/address.ts'
 import { PeerError } from '../../core/errors.ts'
 import { samePath, type Path } from '../../core/machine.ts'
 import type {
@@ -534,12 +533,11 @@ export class PeerLink {
     this.#host.changed(this)
   }
 
-  #use(path: Path, kind: PathUse['kind'], local?: SocketAddress): void {
+  #use(path: Path, kind: PathUse['kind'], local = this.#host.localTowards(path.remote)): void {
     const isSame = this.#path !== undefined && samePath(this.#path, path)
     this.#path = path
     for (const stream of this.#streams) stream.setPath(path)
-    const use = { kind, local: local ?? { address: '0.0.0.0', port: 0 }, remote: path.remote }
-    if (this.#history.begin(use, isSame)) this.#host.changed(this)
+    if (this.#history.begin({ kind, local, remote: path.remote }, isSame)) this.#host.changed(this)
   }
 
   #kindOf(path: Path): PathUse['kind'] {
