@@ -1,4 +1,4 @@
-// 30 s. Two nodes that have only their helper's relay between them: over UDP behind symmetric NATs, and over TLS on 443 where
+// 40 s. Two nodes that have only their helper's relay between them: over UDP behind symmetric NATs, and over TLS on 443 where
 // UDP is blocked on one side or both. In the middle of a pipe the helper is killed and started again. The whole 100 MiB each:
 // NATWORK_TEST_FULL=1 node --import tsx --test test/lab/helper-relay.test.ts
 import assert from 'node:assert/strict'

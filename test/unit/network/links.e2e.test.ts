@@ -1,4 +1,4 @@
-// 5 s. Nodes that meet through a helper, over loopback.
+// 20 s, most of it starting nodes. Nodes that meet through a helper, over loopback.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'

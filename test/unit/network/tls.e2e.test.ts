@@ -1,4 +1,4 @@
-// 3 s. A helper's TCP port: nodes whose UDP is lost on the way hang on it by TLS, and who comes there for nothing is turned away.
+// 20 s. A helper's TCP port: nodes whose UDP is lost on the way hang on it by TLS, and who comes there for nothing is turned away.
 import assert from 'node:assert/strict'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
