@@ -48,6 +48,7 @@ test('without a file the defaults hold', () => {
     helpers: [],
     help: false,
     exhaustive: false,
+    tlsPort: 'auto',
   })
 })
 
