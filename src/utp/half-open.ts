@@ -24,6 +24,8 @@ export interface HalfOpen {
 export class HalfOpenTable {
   readonly #bound: number
   readonly #entries = new Map<string, HalfOpen>()
+  /** How many of the entries have a connection id, and which one it is while it is the only one. */
+  readonly #byId = new Map<number, { count: number; only: HalfOpen | undefined }>()
 
   constructor(bound: number) {
     this.#bound = bound
@@ -34,25 +36,45 @@ export class HalfOpenTable {
   }
 
   find(now: Micros, path: Path, connectionId: number): HalfOpen | undefined {
-    const key = keyOf(path, connectionId)
-    const entry = this.#entries.get(key)
+    const entry = this.#entries.get(keyOf(path, connectionId))
     if (entry === undefined || now - entry.since < LIFETIME) return entry
-    this.#entries.delete(key)
+    this.remove(entry)
     return undefined
   }
 
+  /**
+   * The handshake of that id whichever path it began on, if there is only one: with several, one guessed number would have
+   * as many chances to be right.
+   */
+  findOnly(now: Micros, connectionId: number): HalfOpen | undefined {
+    const only = this.#byId.get(connectionId)?.only
+    return only === undefined ? undefined : this.find(now, only.path, connectionId)
+  }
+
   add(entry: HalfOpen): void {
+    const before = this.#entries.get(keyOf(entry.path, entry.connectionId))
+    if (before !== undefined) this.remove(before)
     this.#entries.set(keyOf(entry.path, entry.connectionId), entry)
+    const same = this.#byId.get(entry.connectionId)
+    this.#byId.set(entry.connectionId, {
+      count: (same?.count ?? 0) + 1,
+      only: same === undefined ? entry : undefined,
+    })
     if (this.#entries.size > this.#bound) {
-      for (const oldest of this.#entries.keys()) {
-        this.#entries.delete(oldest)
+      for (const oldest of this.#entries.values()) {
+        this.remove(oldest)
         break
       }
     }
   }
 
-  remove(path: Path, connectionId: number): void {
-    this.#entries.delete(keyOf(path, connectionId))
+  remove(entry: HalfOpen): void {
+    this.#entries.delete(keyOf(entry.path, entry.connectionId))
+    const same = this.#byId.get(entry.connectionId)
+    if (same === undefined) return
+    if (--same.count === 0) this.#byId.delete(entry.connectionId)
+    // Which one is left, if one is, nobody has noted.
+    same.only = undefined
   }
 }
 

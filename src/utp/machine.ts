@@ -266,7 +266,8 @@ export class UtpMachine implements Machine<UtpEvent> {
    * A packet for no connection. It makes one when it belongs to a handshake and shows that its sender got our answer: its
    * ack is one less than the random number we chose (libutp and we count the answer as carrying the number of our first
    * DATA). Only then is there a connection, and the application hears of it; the address in a SYN may be invented, and
-   * until its owner answers it gets one small packet and some bytes of memory, no more.
+   * until its owner answers it gets one small packet and some bytes of memory, no more. The proof may come by another path
+   * than the SYN: the initiator has found a better one meanwhile.
    *
    * An initiator that says nothing until it is spoken to is not kept waiting: ours sends a STATE at once (see
    * `UtpConnection`), and libutp's acceptor cannot speak first either (it may not write before the first DATA), so no
@@ -275,11 +276,12 @@ export class UtpMachine implements Machine<UtpEvent> {
   #establish(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
     const connectionId = (packet.connectionId - 1) & 0xffff
-    const entry = this.#halfOpen.find(now, path, connectionId)
-    if (entry === undefined) return this.#follow(now, path)
-    const beyond = sequenceDistance(packet.sequence, entry.sequence)
-    if (packet.ack !== ((entry.ours - 1) & 0xffff) || beyond < 1 || beyond > FIRST_FLIGHT) return undefined
-    this.#halfOpen.remove(path, connectionId)
+    const here = this.#halfOpen.find(now, path, connectionId)
+    const entry = here ?? this.#halfOpen.findOnly(now, connectionId)
+    if (entry === undefined || !proves(packet, entry)) {
+      return here === undefined ? this.#follow(now, path) : undefined
+    }
+    this.#halfOpen.remove(entry)
     if (this.#count >= this.#limits.maxConnections) {
       this.#sendReset(now, path)
       return undefined
@@ -414,6 +416,12 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#deadlines.remove(connection)
     this.#count--
   }
+}
+
+/** Whether the packet shows that its sender got our answer to that SYN. */
+function proves({ ack, sequence }: Packet, entry: HalfOpen): boolean {
+  const beyond = sequenceDistance(sequence, entry.sequence)
+  return ack === ((entry.ours - 1) & 0xffff) && beyond >= 1 && beyond <= FIRST_FLIGHT
 }
 
 function sendingWith(connection: UtpConnection | undefined, id: number): UtpConnection | undefined {

@@ -72,7 +72,7 @@ test('only the one who receives our answer makes a connection of a SYN', () => {
   const proof = (answer.sequence - 1) & 0xffff
   for (const [why, bytes, path] of [
     ['a wrong ack', datagram(ST_DATA, 501, 1_001, (proof + 1) & 0xffff, 4), from],
-    ['another address', datagram(ST_DATA, 501, 1_001, proof, 4), stranger(2)],
+    ['a wrong ack from another address', datagram(ST_DATA, 501, 1_001, (proof + 1) & 0xffff, 4), stranger(2)],
     ['another id', datagram(ST_DATA, 502, 1_001, proof, 4), from],
     ['a number far away', datagram(ST_DATA, 501, 9_000, proof, 4), from],
     ['a number before the SYN', datagram(ST_DATA, 501, 999, proof, 4), from],
@@ -85,6 +85,48 @@ test('only the one who receives our answer makes a connection of a SYN', () => {
   assert.equal(machine.pollEvent()?.type, 'incoming')
   assert.equal(machine.pollEvent()?.type, 'readable')
   assert.equal(machine.stats.halfOpen, 0)
+})
+
+test('the proof may come by a better path than the SYN, if only one handshake has its id', () => {
+  const machine = new UtpMachine({ rng: seededRng(9) })
+  machine.handleDatagram(0, stranger(1), datagram(ST_SYN, 500, 1_000, 0))
+  const proof = (parsed(machine.pollTransmit(0)!.data).sequence - 1) & 0xffff
+  machine.handleDatagram(0, stranger(2), datagram(ST_DATA, 501, 1_001, proof, 4))
+  const incoming = machine.pollEvent()
+  assert.ok(incoming?.type === 'incoming')
+  assert.deepEqual(incoming.connection.path, stranger(2))
+  assert.equal(machine.stats.halfOpen, 0)
+
+  // With two of one id, a number guessed once would have two chances.
+  machine.handleDatagram(0, stranger(3), datagram(ST_SYN, 700, 1_000, 0))
+  machine.handleDatagram(0, stranger(4), datagram(ST_SYN, 700, 1_000, 0))
+  const answers = Array.from({ length: 8 }, () => machine.pollTransmit(0)).flatMap((one) => one ?? [])
+  const ours = answers
+    .map(({ data }) => parsed(data))
+    .find(({ connectionId }) => connectionId === 700)!.sequence
+  const late = datagram(ST_DATA, 701, 1_001, (ours - 1) & 0xffff, 4)
+  machine.handleDatagram(0, stranger(5), late)
+  assert.equal(machine.stats.connections, 1)
+  machine.handleDatagram(0, stranger(3), late)
+  assert.equal(machine.stats.connections, 2)
+})
+
+test('a connection that moves when it is connected, before its proof is out, comes about by the new path', () => {
+  const [here, there] = [new UtpMachine({ rng: seededRng(1) }), new UtpMachine({ rng: seededRng(2) })]
+  const a = here.connect(0, stranger(1))
+  there.handleDatagram(0, stranger(2), here.pollTransmit(0)!.data.slice())
+  here.handleDatagram(0, stranger(1), there.pollTransmit(0)!.data.slice())
+  a.setPath(0, stranger(11))
+  a.write(0, pattern(100))
+  for (let out = here.pollTransmit(0); out !== undefined; out = here.pollTransmit(0)) {
+    assert.deepEqual(out.path, stranger(11))
+    there.handleDatagram(0, stranger(12), out.data.slice())
+  }
+  const events = [there.pollEvent(), there.pollEvent()]
+  assert.deepEqual(
+    events.map((event) => event?.type),
+    ['incoming', 'readable'],
+  )
 })
 
 test('a repeated SYN gets the same answer, never a larger one than itself', () => {
