@@ -17,7 +17,7 @@ export const MAX_UNVERIFIED = 400
 export const UNVERIFIED_WINDOW = 60 * SECOND
 /**
  * Unverified checks of all sessions together to one IP address per window, however many peers name it; and the addresses
- * that are counted: the one that was named longest ago makes room.
+ * that are counted: beyond them no other is checked until the window ends.
  */
 export const MAX_PER_TARGET = 4_000
 export const MAX_TARGETS = 16_384

@@ -26,13 +26,10 @@ export class TargetBudget {
       this.#windowEnds = now + UNVERIFIED_WINDOW
       this.#taken.clear()
     }
-    const taken = this.#taken.get(address) ?? 0
-    if (taken >= MAX_PER_TARGET) return false
-    this.#taken.set(address, taken + 1)
-    if (this.#taken.size > MAX_TARGETS) {
-      const [oldest] = this.#taken.keys()
-      if (oldest !== undefined) this.#taken.delete(oldest)
-    }
+    const taken = this.#taken.get(address)
+    // One that made room would be counted from nothing when it is named again.
+    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= MAX_PER_TARGET) return false
+    this.#taken.set(address, (taken ?? 0) + 1)
     return true
   }
 }

@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { SECOND } from '../../../src/core/machine.ts'
+import { MAX_PER_TARGET, MAX_TARGETS } from '../../../src/ice/bounds.ts'
+import { TargetBudget } from '../../../src/ice/unverified.ts'
+
+test('naming many other addresses gives a victim no second budget', () => {
+  const budget = new TargetBudget()
+  for (let n = 0; n < MAX_PER_TARGET; n++) assert.ok(budget.take(0, '192.0.2.1'))
+  assert.equal(budget.take(0, '192.0.2.1'), false)
+  for (let n = 0; n < MAX_TARGETS * 2; n++) budget.take(1, `10.0.${n >> 8}.${n & 255}`)
+  assert.equal(budget.take(2, '192.0.2.1'), false)
+  assert.equal(budget.take(2, '192.0.2.2'), false, 'the table is full')
+  assert.ok(budget.take(3_600 * SECOND, '192.0.2.1'))
+})
