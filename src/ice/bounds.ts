@@ -7,8 +7,8 @@ import { MILLISECOND, SECOND } from '../core/machine.ts'
  * Per pair of a socket of ours and a remote candidate: {@link MAX_UNANSWERED} checks. Per session: {@link MAX_REMOTE}
  * candidates, of one IP address at most {@link MAX_PER_ADDRESS}, and {@link MAX_UNVERIFIED} checks to unverified
  * addresses per minute whatever it names and however often it restarts; a check has at most 148 bytes. The search for a
- * hard NAT's ports comes on top, once per minute, with {@link SEARCH_BUDGET} datagrams to one IP address; it takes a
- * peer that has proved to be there by another path.
+ * hard NAT's ports comes on top, once per minute, with {@link SEARCH_BUDGET} datagrams to one IP address (twice as many
+ * between two blocks of ports). {@link MAX_PER_TARGET} bounds all of it together.
  */
 export const MAX_UNANSWERED = 10
 export const MAX_REMOTE = 24
@@ -16,8 +16,9 @@ export const MAX_PER_ADDRESS = 8
 export const MAX_UNVERIFIED = 400
 export const UNVERIFIED_WINDOW = 60 * SECOND
 /**
- * Unverified checks of all sessions together to one IP address per window, however many peers name it; and the addresses
- * that are counted: beyond them no other is checked until the window ends.
+ * Unverified checks and searches of all sessions together to one IP address per window, however many peers name it; and the
+ * addresses that are counted: beyond them no other is checked until the window ends. An exhaustive search has its own budget
+ * on top, which this node's owner has declared.
  */
 export const MAX_PER_TARGET = 4_000
 export const MAX_TARGETS = 16_384

@@ -74,7 +74,8 @@ export class IceMachine implements Machine<IceEvent> {
       begin: (now, transaction) => this.#begin(now, transaction),
       transmit: (transmit) => this.#transmits.push(transmit),
       emit: (event) => this.#events.push(event),
-      mayKnock: (now, address) => this.#targets.take(now, address),
+      mayKnock: (now, address, most) => this.#targets.take(now, address, most),
+      answeredFrom: (address, checks) => this.#targets.giveBack(address, checks),
       claim: (generation, session) => this.#claims.set(generation.local.ufrag, { session, generation }),
       keepOnly: (generation, session) => {
         for (const [ufrag, claim] of this.#claims) {

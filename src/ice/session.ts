@@ -455,7 +455,9 @@ export class Session implements IceSession {
       this.#considerSearch(now)
       return
     }
-    this.#search?.stop(now, 'hit')
+    if (this.#search?.active !== true) return
+    this.#host.answeredFrom(pair.remote.candidate.address, this.#search.report.sent)
+    this.#search.stop(now, 'hit')
   }
 
   #selected(now: Micros, pair: Pair): void {
@@ -509,7 +511,8 @@ export class Session implements IceSession {
       wantSockets: (count) => this.#host.emit({ type: 'sockets', session: this, count }),
       probe: (at, via, to, ttl) => {
         const path = this.#pathTo(own, to)
-        if (path === undefined) return
+        const most = bounds.MAX_PER_TARGET + (plan.agreed ?? 0)
+        if (path === undefined || !this.#host.mayKnock(at, to.address, most)) return false
         const about = {
           pair: undefined,
           path: via === undefined ? path : { ...path, via },
@@ -517,6 +520,7 @@ export class Session implements IceSession {
           nomination: 0,
         }
         this.#checks.send(at, about, own.candidate.priority, ttl)
+        return true
       },
       report: (at, search) => {
         this.#note(at, { what: 'search', search })

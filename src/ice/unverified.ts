@@ -15,21 +15,28 @@ export class UnverifiedBudget {
   }
 }
 
-/** The same per IP address, over all sessions of a machine: many peers may name one victim. */
+/** The same per IP address, with what searches send there, over all sessions of a machine: many peers may name one victim. */
 export class TargetBudget {
   /** Bounded by {@link MAX_TARGETS}. */
   readonly #taken = new Map<string, number>()
   #windowEnds: Micros = -Infinity
 
-  take(now: Micros, address: string): boolean {
+  /** `most`: more where the owner of this node has agreed to it. */
+  take(now: Micros, address: string, most = MAX_PER_TARGET): boolean {
     if (now >= this.#windowEnds) {
       this.#windowEnds = now + UNVERIFIED_WINDOW
       this.#taken.clear()
     }
     const taken = this.#taken.get(address)
     // One that made room would be counted from nothing when it is named again.
-    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= MAX_PER_TARGET) return false
+    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= most) return false
     this.#taken.set(address, (taken ?? 0) + 1)
     return true
+  }
+
+  /** So many of them went to the one who answers there. */
+  giveBack(address: string, count: number): void {
+    const taken = this.#taken.get(address)
+    if (taken !== undefined) this.#taken.set(address, Math.max(0, taken - count))
   }
 }

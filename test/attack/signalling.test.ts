@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { z } from 'zod'
 import { SECOND } from '../../src/core/index.ts'
-import { MAX_PER_ADDRESS, MAX_PER_TARGET, MAX_UNANSWERED } from '../../src/ice/bounds.ts'
-import { IceMachine, type IceCandidate } from '../../src/ice/index.ts'
+import { MAX_PER_ADDRESS, MAX_PER_TARGET, MAX_UNANSWERED, SEARCH_BUDGET } from '../../src/ice/bounds.ts'
+import { IceMachine, type IceCandidate, type NatHints } from '../../src/ice/index.ts'
 import type { ControlChannel } from '../../src/network/control.ts'
 import type { ControlPool } from '../../src/network/control-pool.ts'
 import { createIdentity, generatePrivateKey } from '../../src/network/identity.ts'
@@ -14,8 +14,19 @@ import { SimRng } from '../../src/sim/rng.ts'
 
 const VICTIM = '203.0.113.9'
 
+interface Knocks {
+  packets: number
+  bytes: number
+}
+
+/** Our NAT keeps its port, and that of the peer is said to give another one per destination. */
+const hard: { ours: NatHints; theirs: NatHints } = {
+  ours: { mapping: 'endpoint-independent' },
+  theirs: { mapping: 'address-and-port-dependent' },
+}
+
 /** Opens sessions whose peers name the victim, plays a minute, and counts what the victim gets. */
-function knock(peers: number): { packets: number; bytes: number } {
+function knock(peers: number, hints?: { ours: NatHints; theirs: NatHints }): Knocks {
   const machine = new IceMachine({ rng: new SimRng(1) })
   let packets = 0
   let bytes = 0
@@ -33,8 +44,14 @@ function knock(peers: number): { packets: number; bytes: number } {
     ...{ priority: 2_130_706_431 - i, foundation: String(i) },
   }))
   for (let n = 0; n < peers; n++) {
-    const session = machine.open(0, { controlling: false, local: { candidates: [local] } })
-    session.setRemote(0, { ufrag: 'evil', pwd: 'x'.repeat(22), candidates, complete: true })
+    const session = machine.open(0, {
+      ...{ controlling: false, local: { candidates: [local] } },
+      ...(hints && { hints: hints.ours }),
+    })
+    session.setRemote(0, {
+      ...{ ufrag: 'evil', pwd: 'x'.repeat(22), candidates, complete: true },
+      ...(hints && { hints: hints.theirs }),
+    })
   }
   drain()
   for (
@@ -56,6 +73,18 @@ test('a peer that names a victim 32 times makes us send it 80 packets of 148 byt
 
 test('however many peers name one victim, it gets 4,000 packets a minute at most', () => {
   const { packets } = knock(100)
+  assert.equal(packets, MAX_PER_TARGET)
+})
+
+test('a peer that names a victim, and calls its NAT hard, makes us search there as well: 2,128 packets in all', () => {
+  const { packets, bytes } = knock(1, hard)
+  assert.ok(packets > MAX_PER_ADDRESS * MAX_UNANSWERED, 'no search was begun')
+  assert.ok(packets <= MAX_PER_ADDRESS * MAX_UNANSWERED + SEARCH_BUDGET, `${packets} packets`)
+  assert.ok(bytes <= packets * 148, `${bytes} bytes in ${packets} packets`)
+})
+
+test('however many of those there are, the victim gets 4,000 packets a minute at most', () => {
+  const { packets } = knock(100, hard)
   assert.equal(packets, MAX_PER_TARGET)
 })
 

@@ -35,6 +35,8 @@ export interface Plan {
   readonly targets: readonly SocketAddress[] | TargetOrder
   /** Datagrams at most. */
   readonly budget: number
+  /** How many of them this node's owner allows to one address beyond what all others may get: none by default. */
+  readonly agreed?: number
   readonly perSecond: number
   readonly ttl: number | undefined
   /** Send the same again on the ordinary TTL so much later: for both sides to have opened first. */
@@ -185,6 +187,7 @@ function searchAll(
     sockets: 0,
     targets: { address, order: () => allPorts(rng) },
     budget: packets,
+    agreed: packets,
     perSecond,
     // One side only opens its own NAT, the other walks in: neither spoils a port at the other's unfiltered router.
     ttl: controlling ? undefined : OPENING_TTL,

@@ -7,8 +7,8 @@ import type { PortOrder } from './ports.ts'
 export interface SearchHost {
   /** Asks the driver for sockets; they come by {@link Search.addSocket}. */
   wantSockets(count: number): void
-  /** Sends one check whose answer, or whose request back, ends the search. */
-  probe(now: Micros, via: Carrier | undefined, to: SocketAddress, ttl: number | undefined): void
+  /** Sends one check whose answer, or whose request back, ends the search. @returns false when no more may go there. */
+  probe(now: Micros, via: Carrier | undefined, to: SocketAddress, ttl: number | undefined): boolean
   report(now: Micros, search: SearchReport): void
 }
 
@@ -93,7 +93,7 @@ export class Search {
       this.#nextAt = Math.max(this.#nextAt + gap, now - MAX_BURST * gap)
     }
     if (this.#hasWork()) this.#roundAt = Math.max(this.#roundAt, now + LAST_ANSWERS)
-    else if (now >= this.#roundAt) this.#nextRound(now)
+    else if (this.active && now >= this.#roundAt) this.#nextRound(now)
   }
 
   #begin(): void {
@@ -103,7 +103,7 @@ export class Search {
   }
 
   #hasWork(now = Infinity): boolean {
-    if (this.#sent >= this.#plan.budget) return false
+    if (!this.active || this.#sent >= this.#plan.budget) return false
     const [first] = this.#queue
     if (first !== undefined) return first.at <= now
     return this.#order !== undefined && this.#isFree()
@@ -120,8 +120,7 @@ export class Search {
   #sendOne(now: Micros): void {
     const queued = this.#queue.shift()
     if (queued !== undefined) {
-      this.#sent++
-      this.#host.probe(now, queued.via, queued.to, queued.ttl)
+      this.#probe(now, queued.via, queued.to, queued.ttl)
       return
     }
     const { targets, ttl, method } = this.#plan
@@ -133,9 +132,13 @@ export class Search {
       this.#turn++
       return
     }
-    this.#sent++
     const via = this.#inTurn[this.#turn++ % Math.max(1, this.#inTurn.length)]
-    this.#host.probe(now, via, { address: targets.address, port }, ttl)
+    this.#probe(now, via, { address: targets.address, port }, ttl)
+  }
+
+  #probe(now: Micros, via: Carrier | undefined, to: SocketAddress, ttl: number | undefined): void {
+    if (this.#host.probe(now, via, to, ttl)) this.#sent++
+    else this.stop(now, 'exhausted')
   }
 
   /** What a new socket sends first. */

@@ -13,3 +13,13 @@ test('naming many other addresses gives a victim no second budget', () => {
   assert.equal(budget.take(2, '192.0.2.2'), false, 'the table is full')
   assert.ok(budget.take(3_600 * SECOND, '192.0.2.1'))
 })
+
+test('what went to one who answers counts no longer, and an agreed budget comes on top', () => {
+  const budget = new TargetBudget()
+  for (let n = 0; n < MAX_PER_TARGET; n++) budget.take(0, '192.0.2.1')
+  budget.giveBack('192.0.2.1', 10)
+  for (let n = 0; n < 10; n++) assert.ok(budget.take(0, '192.0.2.1'))
+  assert.equal(budget.take(0, '192.0.2.1'), false)
+  assert.ok(budget.take(0, '192.0.2.1', MAX_PER_TARGET + 1))
+  assert.equal(budget.take(0, '192.0.2.1', MAX_PER_TARGET + 1), false)
+})
