@@ -1,9 +1,10 @@
 import { join } from 'node:path'
 import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
-import { formatAddress, PeerError, UsageError } from '../../core/index.ts'
+import { formatAddress, PeerError, UsageError, type SocketAddress } from '../../core/index.ts'
 import { PasswordAlgorithm } from '../../stun/codec/registry.ts'
 import { longTermKey } from '../../stun/credentials/keys.ts'
+import type { TurnListen } from '../../turn/index.ts'
 import type { RelayStatus } from '../relay/admin.ts'
 import type { WorkerSettings } from '../relay/messages.ts'
 import type { RunningRelay } from '../relay/running.ts'
@@ -91,8 +92,7 @@ async function run(shell: Shell, file: string, flags: RelayFlags): Promise<void>
       (style) =>
         [
           `${style.green('●')} ${style.bold('natwork relay is up')}`,
-          `  clients    UDP ${udpAddresses.map(formatAddress).join(', ') || 'none'}`,
-          `             TCP/TLS ${streamAddresses.map(formatAddress).join(', ') || 'none'}`,
+          ...describeListens(config.listen, udpAddresses, streamAddresses),
           ...(config.workers === 1 ? [] : [`  workers    ${config.workers}`]),
           ...(admin === undefined ? [] : [`  metrics    http://${formatAddress(admin.address)}/metrics`]),
           style.dim('Ctrl-C ends it.'),
@@ -202,6 +202,20 @@ function registerCredentials(relay: Command, shell: Shell): void {
       const made = timeLimitedCredentials(secret, Date.now() / 1_000 + parseDuration(lifetime), name)
       shell.output.result(made, () => `username  ${made.username}\npassword  ${made.password}`)
     })
+}
+
+/** A line each, as they are bound: addresses of UDP, and those of TCP and TLS, come in the order of `listen`. */
+function describeListens(
+  listen: readonly TurnListen[],
+  udp: readonly SocketAddress[],
+  streams: readonly SocketAddress[],
+): string[] {
+  const left = { udp: [...udp], streams: [...streams] }
+  return listen.map(({ transport }, index) => {
+    const address = (transport === 'udp' ? left.udp : left.streams).shift()
+    const bound = address === undefined ? 'none' : formatAddress(address)
+    return `  ${index === 0 ? 'clients' : '       '}    ${transport.toUpperCase()} ${bound}`
+  })
 }
 
 function configFile(shell: Shell, command: Command): string {
