@@ -1,5 +1,7 @@
 /** The longest first message of TLS that is waited for; OpenSSL's own bound for it is larger than any in use. */
 export const maxClientHello = 16_384
+/** Records that it may be cut into: clients send one, those that hide from a censor a few. */
+const maxRecords = 32
 
 /** `undefined`: more bytes are needed; `false`: this is no ClientHello. Otherwise the protocols that it offers (RFC 7301). */
 export type Offered = readonly string[] | false | undefined
@@ -33,11 +35,14 @@ export function offeredProtocols(bytes: Uint8Array): Offered {
   return reader.failed || extensions.failed ? false : []
 }
 
-/** The ClientHello out of the records that it is cut into (RFC 8446 §5.1). */
+/**
+ * The ClientHello out of the records that it is cut into (RFC 8446 §5.1). Asked again at every segment, so that its cost is
+ * bounded by {@link maxRecords}: what is there is joined once, when the message is whole.
+ */
 function handshakeMessage(bytes: Uint8Array): Uint8Array | false | undefined {
   const parts: Uint8Array[] = []
   let length = 0
-  for (let at = 0; ;) {
+  for (let at = 0; parts.length < maxRecords;) {
     // What is wrong is told by the first bytes, not after waiting for all.
     if (at < bytes.length && bytes[at] !== handshakeRecord) return false
     if (at + 1 < bytes.length && bytes[at + 1] !== 3) return false
@@ -47,16 +52,27 @@ function handshakeMessage(bytes: Uint8Array): Uint8Array | false | undefined {
     const part = bytes.subarray(at + 5, at + 5 + size)
     parts.push(part)
     length += part.length
-    const message = parts.length === 1 ? part : Buffer.concat(parts)
-    if (length >= 1 && message[0] !== clientHello) return false
-    if (length >= 4) {
-      const wanted = ((message[1] ?? 0) << 16) | ((message[2] ?? 0) << 8) | (message[3] ?? 0)
+    const start = startOf(parts)
+    if (start.length >= 1 && start[0] !== clientHello) return false
+    if (start.length === 4) {
+      const wanted = ((start[1] ?? 0) << 16) | ((start[2] ?? 0) << 8) | (start[3] ?? 0)
       if (wanted > maxClientHello) return false
-      if (length >= 4 + wanted) return message.subarray(4, 4 + wanted)
+      if (length >= 4 + wanted) return Buffer.concat(parts).subarray(4, 4 + wanted)
     }
     if (part.length < size) return undefined
     at += 5 + size
   }
+  return false
+}
+
+/** The message's type and length, as far as they are there. */
+function startOf(parts: readonly Uint8Array[]): number[] {
+  const start: number[] = []
+  for (const part of parts) {
+    start.push(...part.subarray(0, 4 - start.length))
+    if (start.length === 4) break
+  }
+  return start
 }
 
 /** Reads fields one after the other; past the end everything is empty, and `failed` says so. */

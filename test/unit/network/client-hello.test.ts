@@ -31,6 +31,10 @@ function inRecords(bytes: Buffer, size: number): Buffer {
   return Buffer.concat(parts)
 }
 
+function range(end: number): number[] {
+  return Array.from({ length: end }, (_, n) => n)
+}
+
 test('the offer of a real client is read, and that of one which offers nothing', async () => {
   assert.deepEqual(offeredProtocols(hello), ['natwork/1', 'stun.turn'])
   assert.deepEqual(offeredProtocols(await helloOf([])), [])
@@ -40,11 +44,17 @@ test('however it is cut, the offer is known when its last byte is there, and not
   for (let length = 0; length < hello.length; length++) {
     assert.equal(offeredProtocols(hello.subarray(0, length)), undefined, `${length} bytes`)
   }
-  for (const size of [1, 3, 100]) {
+  for (const size of [Math.ceil(hello.length / 32), 100]) {
     const cut = inRecords(hello, size)
     assert.deepEqual(offeredProtocols(cut), ['natwork/1', 'stun.turn'])
     assert.equal(offeredProtocols(cut.subarray(0, -1)), undefined)
   }
+})
+
+test('one that is cut into very many records is refused after a few: each segment would cost reading all of them', () => {
+  const cut = inRecords(hello, 1)
+  const refused = range(cut.length).find((length) => offeredProtocols(cut.subarray(0, length)) === false)
+  assert.equal(refused, 32 * 6)
 })
 
 test('what is no ClientHello is known by its first bytes', () => {
