@@ -1,4 +1,4 @@
-import { isIP, isIPv6 } from 'node:net'
+import { isIP } from 'node:net'
 import { UsageError } from './errors.ts'
 
 /**
@@ -22,7 +22,7 @@ export function sameAddress(a: SocketAddress, b: SocketAddress): boolean {
 
 /** `192.0.2.1:1315`, `[2001:db8::1]:1315`. */
 export function formatAddress(at: SocketAddress): string {
-  return isIPv6(at.address) ? `[${at.address}]:${at.port}` : `${at.address}:${at.port}`
+  return familyOf(at.address) === 6 ? `[${at.address}]:${at.port}` : `${at.address}:${at.port}`
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../core/address.ts'
+import { SystemError } from '../core/errors.ts'
 import { bindDgram } from './dgram.ts'
 import type { Driver, DriverOptions } from './driver.ts'
 import { openNative } from './native.ts'
@@ -24,8 +25,9 @@ export async function bindDriver(
   try {
     return await openNative(at, options)
   } catch (error) {
-    if (choice === 'native') throw error
-    // Whatever the reason: node:dgram has the last word on what this machine can do, and on why it cannot.
+    const isTaken = error instanceof SystemError && error.code === 'ERR_NATWORK_SOCKET_IN_USE'
+    if (choice === 'native' || isTaken) throw error
+    // Whatever else the reason: node:dgram has the last word on what this machine can do, and on why it cannot.
     return bindDgram(at, options)
   }
 }

@@ -8,7 +8,6 @@ import { MAX_DATAGRAM, NONE, type Collecting, type SendMemory } from './native-s
 
 /** One socket of the batched driver: what it is given to send waits in the thread's memory until `flush`. */
 export class NativePort implements Collecting, PortSelf, Receiving {
-  readonly description: PortDescription
   readonly #addon: Addon
   readonly #memory: ThreadMemory
   readonly #handle: Handle
@@ -28,7 +27,6 @@ export class NativePort implements Collecting, PortSelf, Receiving {
     this.#addon = addon
     this.#memory = memory
     this.#handle = open(this)
-    this.description = addon.describe(this.#handle)
   }
 
   /** @throws {SystemError} `ERR_NATWORK_SOCKET_…` */
@@ -54,6 +52,11 @@ export class NativePort implements Collecting, PortSelf, Receiving {
     } catch (error) {
       throw driverError(systemCallError('getsockname', errnoOf(error)))
     }
+  }
+
+  /** Made when asked for: of most ports nobody asks. */
+  get description(): PortDescription {
+    return this.#addon.describe(this.#handle)
   }
 
   start(handler: DriverHandler): void {

@@ -22,7 +22,7 @@ export async function openNative(at: SocketAddress, options: DriverOptions): Pro
     (one) => NativePort.bind(addon, memory, one, options),
     (port) => port.description.port,
   )
-  return new NativeDriver(at.address, ports)
+  return new NativeDriver(at, ports)
 }
 
 /**
@@ -35,7 +35,7 @@ export function adoptNative(host: string, fds: readonly number[]): NativeDriver 
   const memory = (threadMemory ??= makeMemory(addon))
   const [first, second] = fds.map((fd) => NativePort.adopt(addon, memory, fd))
   return new NativeDriver(
-    host,
+    { address: host, port: 0 },
     familyOf(host) === 4 ? { four: first, six: undefined } : { six: first, four: second },
   )
 }
@@ -60,10 +60,11 @@ export class NativeDriver implements Driver {
   #handler: DriverHandler = nobody
   #closing: Promise<void> | undefined
 
-  constructor(host: string, { four, six }: Families<NativePort>) {
+  /** @param at what was bound; port 0: the sockets say which it is. */
+  constructor(at: SocketAddress, { four, six }: Families<NativePort>) {
     this.#four = four
     this.#six = six
-    this.address = { address: host, port: (four ?? six)?.description.port ?? 0 }
+    this.address = at.port === 0 ? { ...at, port: (four ?? six)?.description.port ?? 0 } : at
   }
 
   get name(): string {

@@ -1,10 +1,12 @@
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 import { Attribute } from './registry.ts'
 import { readUint16 } from './bytes.ts'
+import { hmac } from './hmac.ts'
 
 /**
  * The HMAC of a message up to the attribute header at `at`, with the length field as if the message ended with that
- * attribute, whose value is `length` bytes (RFC 8489 §14.5, §14.6). The message itself is not touched.
+ * attribute, whose value is `length` bytes (RFC 8489 §14.5, §14.6). The message itself is not touched; the next call
+ * overwrites what this one returned.
  */
 export function integrityOf(
   algorithm: 'sha1' | 'sha256',
@@ -18,10 +20,10 @@ export function integrityOf(
   start[1] = message[1] ?? 0
   start[2] = end >>> 8
   start[3] = end & 255
-  return createHmac(algorithm, key).update(start).update(message.subarray(4, at)).digest()
+  return hmac(algorithm, key, start, message.subarray(4, at))
 }
 
-// One for all calls: `update` has read it when it returns.
+// One for all calls.
 const start = new Uint8Array(4)
 
 /**

@@ -20,7 +20,7 @@ export class Bandwidth {
   readonly #total = new ByteBudget(Infinity)
   readonly #perUser = new SharedBudgets()
   readonly #perSource = new SharedBudgets()
-  /** Entries go with their allocations. */
+  /** Of allocations that a limit has been asked about. Entries go with their allocations. */
   readonly #budgets = new Map<Allocation, readonly ByteBudget[]>()
 
   configure(limits: Limits): void {
@@ -34,15 +34,6 @@ export class Bandwidth {
     for (const [own] of this.#budgets.values()) if (own !== undefined) own.perSecond = bandwidthPerAllocation
   }
 
-  enter(allocation: Allocation): void {
-    this.#budgets.set(allocation, [
-      new ByteBudget(this.#limits.bandwidthPerAllocation),
-      this.#perUser.enter(allocation.account),
-      this.#perSource.enter(sourceKey(allocation.source)),
-      this.#total,
-    ])
-  }
-
   leave(allocation: Allocation): void {
     if (!this.#budgets.delete(allocation)) return
     this.#perUser.leave(allocation.account)
@@ -51,7 +42,7 @@ export class Bandwidth {
 
   /** Takes bytes from every budget, or from none: false. */
   take(now: Micros, allocation: Allocation, bytes: number): boolean {
-    const budgets = this.#budgets.get(allocation) ?? []
+    const budgets = this.#budgetsOf(allocation)
     for (const [n, budget] of budgets.entries()) {
       if (budget.take(now, bytes)) continue
       for (const taken of budgets.slice(0, n)) taken.giveBack(bytes)
@@ -63,8 +54,21 @@ export class Bandwidth {
   /** Takes bytes that have been carried already; how long until all budgets are out of debt. */
   charge(now: Micros, allocation: Allocation, bytes: number): Micros {
     let wait = 0
-    for (const budget of this.#budgets.get(allocation) ?? []) wait = Math.max(wait, budget.charge(now, bytes))
+    for (const budget of this.#budgetsOf(allocation)) wait = Math.max(wait, budget.charge(now, bytes))
     return wait
+  }
+
+  #budgetsOf(allocation: Allocation): readonly ByteBudget[] {
+    const known = this.#budgets.get(allocation)
+    if (known !== undefined || allocation.ended) return known ?? []
+    const made = [
+      new ByteBudget(this.#limits.bandwidthPerAllocation),
+      this.#perUser.enter(allocation.account),
+      this.#perSource.enter(sourceKey(allocation.source)),
+      this.#total,
+    ]
+    this.#budgets.set(allocation, made)
+    return made
   }
 }
 

@@ -279,7 +279,6 @@ export class Relay {
     this.allocations.set(allocation.id, allocation)
     this.agenda.enter(allocation)
     this.counters.allocationsMade++
-    this.bandwidth.enter(allocation)
     this.tell({ type: 'created', allocation })
   }
 
