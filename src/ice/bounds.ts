@@ -70,5 +70,9 @@ export const OPENING = 300 * MILLISECOND
 /** How long a peer of another make may still come up with a check of its own (RFC 8863 §4), and one of natwork's. */
 export const PAC_TIMER = 39_500 * MILLISECOND
 export const PAC_TIMER_OF_OURS = 8 * SECOND
-/** How long a search waits for a first path, which proves that the peer is there. */
-export const SEARCH_PATIENCE = 600 * MILLISECOND
+/**
+ * How long a search waits for what needs none. After the answer: the peer's first check was sent with it and may get through.
+ * After the offer: the peer opens its side when it has our answer.
+ */
+export const SEARCH_AFTER_ANSWER = 20 * MILLISECOND
+export const SEARCH_AFTER_OFFER = 100 * MILLISECOND

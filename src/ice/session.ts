@@ -480,10 +480,10 @@ export class Session implements IceSession {
       return
     const plan = this.#plan()
     if (now - this.#lastSearch < bounds.SEARCH_EVERY || plan === undefined) return
-    // Most likely the relayed path shows that the peer is there; without a relay nothing can. What dies on the way
-    // needs no proof.
-    const isHarmless = plan.method === 'open' || this.#checks.firstValidAt !== undefined
-    this.#searchAt = isHarmless ? now : now + bounds.SEARCH_PATIENCE
+    // What dies on the way harms nothing, and the other side of the search needs it first.
+    const isAtOnce = plan.method === 'open' || this.#checks.firstValidAt !== undefined
+    const patience = this.#opening.sawOurs ? bounds.SEARCH_AFTER_ANSWER : bounds.SEARCH_AFTER_OFFER
+    this.#searchAt = isAtOnce ? now : now + patience
   }
 
   #plan(): Plan | undefined {
@@ -500,7 +500,13 @@ export class Session implements IceSession {
   #beginSearch(now: Micros): void {
     this.#searchAt = Infinity
     const plan = this.#plan()
-    if (plan === undefined || this.#checks.list.pairs.some((one) => one.isValid && !one.isRelayed)) return
+    const direct = this.#checks.list.pairs.filter(({ isRelayed }) => !isRelayed)
+    if (plan === undefined || direct.some(({ isValid }) => isValid)) return
+    if (plan.method !== 'open' && direct.some(({ heard, unanswered }) => heard > 0 && unanswered < 3)) {
+      // The peer gets through to us, most likely we to it: our check is under way.
+      this.#searchAt = now + bounds.SEARCH_AFTER_OFFER
+      return
+    }
     // Of two families the one that gets there.
     const aim = aimOf(plan)
     const own = this.#bases.find((one) => one.via === undefined && this.#pathTo(one, aim) !== undefined)

@@ -46,6 +46,8 @@ export class Relays {
   /** What each user has borrowed, or is about to. */
   readonly #borrowed = new WeakMap<RelayUser, Set<Entry>>()
   readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
+  /** Questions for credentials that are under way. */
+  readonly #asked = new Map<ControlChannel, Promise<RelayGrant>>()
 
   constructor(session: Session) {
     this.#session = session
@@ -218,11 +220,21 @@ export class Relays {
   }
 
   async #grant(channel: ControlChannel): Promise<RelayGrant> {
-    const now = Date.now() / 1_000
     const known = this.#grants.get(channel.peer)
-    if (known !== undefined && known.until > now + renewBefore) return known.grant
+    if (known !== undefined && known.until > Date.now() / 1_000 + renewBefore) return known.grant
+    const asked = this.#asked.get(channel) ?? this.#askGrant(channel)
+    this.#asked.set(channel, asked)
+    try {
+      return await asked
+    } finally {
+      this.#asked.delete(channel)
+    }
+  }
+
+  async #askGrant(channel: ControlChannel): Promise<RelayGrant> {
     const { relay: grant } = await channel.ask({ type: 'relay' })
     if (grant === undefined) throw new Error(`${channel.peer} gave no credentials`)
+    const now = Date.now() / 1_000
     this.#grants.set(channel.peer, { grant, until: now + grant.lifetime })
     for (const [id, { until }] of this.#grants) if (until < now) this.#grants.delete(id)
     return grant

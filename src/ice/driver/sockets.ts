@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Carrier, Machine, Micros, Path, Transmit } from '../../core/machine.ts'
 import type { Logger } from '../../core/logger.ts'
 import { UdpEndpoint } from '../../socket/index.ts'
@@ -31,22 +32,14 @@ export class ExtraSockets {
     const room = Math.min(count, this.#max - this.#open.size - this.#opening)
     const { address } = this.#main.address
     const host = address === '::' && this.#main.nat64 === undefined ? '0.0.0.0' : address
-    await Promise.all(
-      Array.from({ length: Math.max(0, room) }, async () => {
-        this.#opening++
-        try {
-          // Most of them carry one packet: buffers for batches would be waste.
-          const endpoint = await UdpEndpoint.bind({ host, port: 0, driver: 'dgram' })
-          if (this.#closed) await endpoint.close()
-          else onOpen(this.#carry(endpoint))
-        } catch (error) {
-          // Out of descriptors, most likely: fewer sockets make the search slower, not wrong.
-          this.#logger.debug('an extra socket could not be opened', { error })
-        } finally {
-          this.#opening--
-        }
-      }),
-    )
+    this.#opening += Math.max(0, room)
+    for (let left = room; left > 0; left -= AT_ONCE) {
+      const some = Math.min(left, AT_ONCE)
+      await Promise.all(Array.from({ length: some }, () => this.#openOne(host, onOpen)))
+      this.#opening -= some
+      // Whatever else came meanwhile has its turn.
+      await setImmediate()
+    }
   }
 
   close(carrier: Carrier): void {
@@ -61,6 +54,18 @@ export class ExtraSockets {
     const endpoints = [...this.#open.values()]
     this.#open.clear()
     await Promise.all(endpoints.map((one) => one.close()))
+  }
+
+  async #openOne(host: string, onOpen: (carrier: Carrier) => void): Promise<void> {
+    if (this.#closed) return
+    try {
+      const endpoint = await UdpEndpoint.bind({ host, port: 0 })
+      if (this.#closed) await endpoint.close()
+      else onOpen(this.#carry(endpoint))
+    } catch (error) {
+      // Out of descriptors, most likely: fewer sockets make the search slower, not wrong.
+      this.#logger.debug('an extra socket could not be opened', { error })
+    }
   }
 
   #carry(endpoint: UdpEndpoint): Carrier {
@@ -127,3 +132,5 @@ class Forwarder implements Machine {
 }
 
 const MAX_WAITING = 4096
+/** Sockets that are opened in one turn of the event loop: all 256 of a search would hold it up for a tenth of a second. */
+const AT_ONCE = 8

@@ -35,6 +35,11 @@ export class OpeningRule {
     this.#isNever = theirs === 'open' || isWorthATry
   }
 
+  /** The peer described itself after it had our description, and so has opened its side. */
+  get sawOurs(): boolean {
+    return this.#sawOurs
+  }
+
   /** Until when a pair formed now is opened only. */
   until(now: Micros): Micros {
     return this.#sawOurs ? now : now + OPENING

@@ -111,7 +111,7 @@ function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
     sockets: 0,
     targets: { address, order },
     budget: SEARCH_BUDGET,
-    perSecond: 500,
+    perSecond: 1000,
     ttl: undefined,
     again: undefined,
     rounds: 1,

@@ -41,6 +41,8 @@ const maxUnused = 256
 const keepIdle = 60_000
 /** Milliseconds that one is still shown which is over. */
 const forgetAfter = 2_000
+/** Milliseconds for what was written on a connection to arrive when the node stops. */
+const lastWords = 2_000
 /** Milliseconds between looks at the links. */
 const watchInterval = 250
 
@@ -69,8 +71,17 @@ export class Links {
     this.#timer.unref()
   }
 
+  /**
+   * Ends what goes by a path that was found: a good-bye would have the peer close the port or the relay that the ends of those
+   * connections go through, as closing our own sessions does.
+   */
   async stop(): Promise<void> {
     clearInterval(this.#timer)
+    const found = [...this.#links.values()].filter(({ session }) => session !== undefined)
+    await this.#session.utp.end(
+      found.flatMap(({ streams }) => [...streams]),
+      { timeout: lastWords },
+    )
     for (const link of this.#links.values()) link.close('the node is stopping')
     this.#links.clear()
     await this.#agent?.close()

@@ -100,6 +100,11 @@ export class PeerLink {
     return this.#streams.size + this.#waiting.size > 0 ? 0 : (this.#host.now() - this.#idleSince) / 1_000
   }
 
+  /** The connections that follow its path. */
+  get streams(): Iterable<UtpStream> {
+    return this.#streams
+  }
+
   get hasStreams(): boolean {
     return this.#streams.size > 0
   }

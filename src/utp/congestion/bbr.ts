@@ -255,15 +255,17 @@ export class Bbr implements CongestionController {
     this.#stepSince = now
   }
 
-  #pace(sample: AckSample): void {
+  #pace({ smoothedRtt, appLimited, windowLimited }: AckSample): void {
     const bandwidth = this.#bandwidth.value
+    const fromWindow = smoothedRtt > 0 ? (STARTUP_GAIN * this.window * SECOND) / smoothedRtt : 0
     if (bandwidth === 0) {
-      if (sample.smoothedRtt > 0) {
-        this.pacingRate = (STARTUP_GAIN * this.window * SECOND) / sample.smoothedRtt
-      }
+      if (fromWindow > 0) this.pacingRate = fromWindow
       return
     }
-    const rate = this.#gain() * bandwidth
+    // What a connection with little to say has sent tells nothing of what the path can take: a window per round trip may
+    // leave, as at the start (draft-ietf-ccwg-bbr §5.6.2).
+    const saidLittle = appLimited && !windowLimited && !this.#full
+    const rate = Math.max(this.#gain() * bandwidth, saidLittle ? fromWindow : 0)
     if (this.#full || rate > this.pacingRate || this.pacingRate === Infinity) this.pacingRate = rate
   }
 

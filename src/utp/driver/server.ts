@@ -49,7 +49,8 @@ export class UtpServer {
   /** Bounded by `limits.maxConnections`. */
   readonly #connections = new Map<number, UtpStream>()
   #nextId = 1
-  #onEmpty: () => void = () => undefined
+  /** Called whenever a connection has closed. One for each {@link end} and {@link stop} under way. */
+  readonly #onClosed = new Set<() => void>()
   #running: Running | undefined
   /** start and stop run one after the other, in the order they were called. */
   #turn: Promise<unknown> = Promise.resolve()
@@ -75,6 +76,15 @@ export class UtpServer {
    */
   stop(options: { readonly timeout?: number } = {}): Promise<void> {
     return this.#inTurn(() => this.#stop(options.timeout ?? 5_000))
+  }
+
+  /**
+   * Ends these connections as {@link stop} does, and leaves the others alone: for what carries them is about to go. After
+   * `timeout` ms they are reset.
+   */
+  async end(streams: Iterable<UtpStream>, { timeout }: { readonly timeout: number }): Promise<void> {
+    const meant = new Set(streams)
+    await this.#endAll((stream) => meant.has(stream), timeout)
   }
 
   /**
@@ -188,25 +198,35 @@ export class UtpServer {
     const running = this.#running
     if (running === undefined) return
     this.#running = undefined
-    for (const stream of this.#connections.values()) stream.finish(stoppedError())
-    await this.#allClosed(timeout)
-    for (const stream of this.#connections.values()) stream.abandon()
-    // What was reset is told to the peers in the drain that follows.
-    await new Promise(setImmediate)
+    await this.#endAll(() => true, timeout)
     await running.endpoint.close()
     this.#connections.clear()
     this.#logger.info('uTP server stopped', { address: formatAddress(running.endpoint.address) })
   }
 
-  /** Resolves when no connection is left, or after `timeout` ms. */
-  #allClosed(timeout: number): Promise<void> {
-    if (this.#connections.size === 0) return Promise.resolve()
+  async #endAll(isMeant: (stream: UtpStream) => boolean, timeout: number): Promise<void> {
+    const left = (): UtpStream[] => [...this.#connections.values()].filter(isMeant)
+    for (const stream of left()) stream.finish(stoppedError())
+    await this.#closing(() => left().length === 0, timeout)
+    for (const stream of left()) stream.abandon()
+    // What was reset is told to the peers in the drain that follows.
+    await new Promise(setImmediate)
+  }
+
+  /** Resolves when enough connections have closed, or after `timeout` ms. */
+  #closing(isEnough: () => boolean, timeout: number): Promise<void> {
+    if (isEnough()) return Promise.resolve()
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, timeout)
-      this.#onEmpty = () => {
+      const done = (): void => {
         clearTimeout(timer)
+        this.#onClosed.delete(look)
         resolve()
       }
+      const look = (): void => {
+        if (isEnough()) done()
+      }
+      const timer = setTimeout(done, timeout)
+      this.#onClosed.add(look)
     })
   }
 
@@ -242,7 +262,7 @@ export class UtpServer {
         this.#connections.delete(stream.id)
         this.#logger.debug('uTP connection closed', { ...describe(stream), error: event.error?.code })
         stream.onClosed(event.error)
-        if (this.#connections.size === 0) this.#onEmpty()
+        for (const look of this.#onClosed) look()
     }
   }
 

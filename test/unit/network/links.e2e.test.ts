@@ -122,3 +122,24 @@ test('events say what happens: the path found, and each step', async (t) => {
     assert.ok(steps.includes(what), `${what} is missing in ${steps.join(' ')}`)
   }
 })
+
+test('a node that stops ends its pipes before it says good-bye to the peer', async (t) => {
+  const { callee, caller } = await meet(t)
+  const stream = await caller.network.connect(callee.network.id, { service: 'echo' })
+  stream.on('error', () => undefined).write('hello')
+  await once(stream, 'data')
+  // At the good-bye the peer closes what its end of the path goes through.
+  const heard: string[] = []
+  const both = new Promise<void>((resolve) => {
+    const note = (what: string): void => {
+      if (heard.push(what) === 2) resolve()
+    }
+    callee.network.once('pipeClosed', () => note('pipe'))
+    callee.network.on('connection', ({ state }) => {
+      if (state === 'interrupted') note('link')
+    })
+  })
+  await caller.network.stop()
+  await both
+  assert.deepEqual(heard, ['pipe', 'link'])
+})

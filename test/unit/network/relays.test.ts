@@ -9,7 +9,7 @@ import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { StaticUsers } from '../../../src/stun/index.ts'
 import { MAX_PERMISSIONS, RelayHost } from '../../../src/turn/index.ts'
 
-/** A relay on loopback, a node's port, and its relays; `refused` counts peers for whom there was no room. */
+/** A relay on loopback, a node's port, and its relays; `seen` counts peers for whom there was no room, and questions for credentials. */
 async function open(t: TestContext) {
   const [server, own] = await Promise.all([1, 2].map(() => UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })))
   const host = new RelayHost({
@@ -19,7 +19,7 @@ async function open(t: TestContext) {
     limits: { permissions: 4 * MAX_PERMISSIONS },
   })
   host.attach(server!, 'rfc8656')
-  const seen = { refused: 0 }
+  const seen = { refused: 0, asked: 0 }
   const logger = {
     debug: (text: string) => {
       if (text.includes('no more peers')) seen.refused++
@@ -36,10 +36,17 @@ async function open(t: TestContext) {
   })
   const channel = {
     peer: 'helper',
-    ask: () => Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } }),
+    ask: () => {
+      seen.asked++
+      return Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } })
+    },
   } as unknown as ControlChannel
   const source = { channel, address: server!.address, tls: undefined }
-  return { seen, borrow: (user: RelayUser) => relays.borrow([source], user) }
+  return {
+    seen,
+    prepare: () => relays.prepare([source]),
+    borrow: (user: RelayUser) => relays.borrow([source], user),
+  }
 }
 
 class User implements RelayUser {
@@ -110,4 +117,12 @@ test('a user that asks again gets nothing twice', async (t) => {
   await Promise.all([borrow(user), borrow(user)])
   await borrow(user)
   assert.equal(user.candidates.length, 1)
+})
+
+test('credentials that are being asked for are not asked for again', async (t) => {
+  const { seen, prepare, borrow } = await open(t)
+  prepare()
+  prepare()
+  await borrow(new User())
+  assert.equal(seen.asked, 1)
 })

@@ -79,6 +79,19 @@ test('stop resets what does not end in time', patience, async (t) => {
   assert.equal(there.code, 'ERR_NATWORK_UTP_RESET')
 })
 
+test('some connections are ended in order while the others go on', patience, async (t) => {
+  const { near, far, client, server } = await connectedPair(t)
+  const other = await client.connect(server.address)
+  const data = bytes(200_000)
+  near.write(data)
+  far.once('end', () => far.end())
+  near.resume()
+  const [arrived] = await Promise.all([sha256(far), client.end([near], { timeout: 30_000 })])
+  assert.deepEqual(arrived, hashOf(data))
+  assert.deepEqual([...client.connections.values()], [other])
+  assert.equal(other.writable, true)
+})
+
 test('stop while connecting', patience, async (t) => {
   const silent = createSocket('udp4').bind(0, '127.0.0.1')
   await once(silent, 'listening')

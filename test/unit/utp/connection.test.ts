@@ -476,3 +476,20 @@ test('no datagram along a relay is larger than what an Ethernet has room for beh
   assert.equal(Math.max(...sizes(theirs, theirs)), 1_424)
   assert.equal(Math.max(...sizes(theirs, direct)), 1_424)
 })
+
+test('a connection that said little so far is not held to that pace', () => {
+  const pair = new Pair()
+  const [a, b] = pair.connected({ congestion: 'bbr' })
+  for (let i = 0; i < 3; i++) {
+    a.write(pair.now, pattern(100))
+    pair.pass(100_000)
+  }
+  pair.sent = []
+  const { now } = pair
+  a.write(now, pattern(6_000))
+  pair.pass(200_000)
+  const left = pair.sent.filter((one) => one.from === 'a' && parsed(one.bytes).type === ST_DATA)
+  assert.equal(b.stats.bytesReceived, 6_300)
+  // A first window may leave per round trip, which is 20 ms here.
+  assert.ok(left.at(-1)!.at - now <= 5_000, `the last of it left after ${left.at(-1)!.at - now} µs`)
+})
