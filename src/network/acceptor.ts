@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import type { SocketAddress } from '../core/address.ts'
 import { PeerError, SystemError, type NatworkError } from '../core/errors.ts'
+import { sourceKey } from '../turn/server/limits.ts'
 import type { UtpStream } from '../utp/driver/index.ts'
 import { Access, type Decision } from './access.ts'
 import { ControlChannel } from './control.ts'
@@ -35,6 +36,7 @@ export class Acceptor {
   readonly #handshakes: Quota<string>
   readonly #pipes: Quota<NodeId>
   readonly #controls: Quota<NodeId>
+  readonly #controlSources: Quota<string>
   #lastReport = 0
 
   constructor(session: Session, { desk, links }: AcceptorParts, helps: boolean) {
@@ -45,7 +47,9 @@ export class Acceptor {
     this.#access = new Access(identity.id, services, tickets)
     this.#handshakes = new Quota(limits.handshakes, limits.handshakesPerAddress)
     this.#pipes = new Quota(limits.pipes, limits.pipesPerPeer)
-    this.#controls = new Quota(helps ? limits.helped : limits.controls, limits.controlsPerPeer)
+    const controls = helps ? limits.helped : limits.controls
+    this.#controls = new Quota(controls, limits.controlsPerPeer)
+    this.#controlSources = new Quota(controls, limits.controlsPerAddress)
   }
 
   /** Takes over an incoming connection. Never throws: whatever goes wrong ends that connection only. */
@@ -53,7 +57,7 @@ export class Acceptor {
     const remote: SocketAddress = { address: raw.remoteAddress, port: raw.remotePort }
     // A path may change while its connection is not yet known by name.
     if (!(raw instanceof TcpStream)) this.#links.ownerOf(raw.connection.path)?.add(raw)
-    const release = this.#handshakes.take(remote.address)
+    const release = this.#handshakes.take(sourceKey(remote.address))
     if (release === undefined) {
       raw.on('error', () => undefined)
       raw.destroy(new PeerError('ERR_NATWORK_BUSY', 'too many handshakes in progress'))
@@ -191,7 +195,7 @@ export class Acceptor {
   }
 
   async #ping(stream: SecureStream, admitted: () => void): Promise<void> {
-    const release = this.#controls.take(stream.peer)
+    const release = this.#takeControl(stream)
     if (release === undefined) {
       await this.#refuse(stream, undefined, 'ERR_NATWORK_BUSY')
       return
@@ -208,7 +212,7 @@ export class Acceptor {
     if (!(await this.#desk.admits(stream.peer))) {
       return this.#refuse(stream, undefined, 'ERR_NATWORK_CONTROL_DENIED')
     }
-    const release = this.#controls.take(stream.peer)
+    const release = this.#takeControl(stream)
     if (release === undefined) return this.#refuse(stream, undefined, 'ERR_NATWORK_BUSY')
     admitted()
     accept(stream)
@@ -220,6 +224,19 @@ export class Acceptor {
     const error = await channel.closed
     if (error !== undefined) {
       context.logger.debug('a control stream broke', { peer: stream.peer, error: error.message })
+    }
+  }
+
+  #takeControl({ peer, remote }: SecureStream): (() => void) | undefined {
+    const releasePeer = this.#controls.take(peer)
+    const releaseSource = releasePeer && this.#controlSources.take(sourceKey(remote?.address ?? ''))
+    if (releaseSource === undefined) {
+      releasePeer?.()
+      return undefined
+    }
+    return () => {
+      releasePeer?.()
+      releaseSource()
     }
   }
 

@@ -74,11 +74,13 @@ export interface NetworkLimits {
   readonly pipesPerPeer: number
   /** Connections that have not yet said who they are and what they want: 512. */
   readonly handshakes: number
-  /** The same, per IP address: 256. */
+  /** The same, per IPv4 address or IPv6 /64: 256. */
   readonly handshakesPerAddress: number
   /** Control streams and pings by peers at a time: 64 in total, 8 of them per peer. */
   readonly controls: number
   readonly controlsPerPeer: number
+  /** The same, per IPv4 address or IPv6 /64: 256. Ids cost nothing: one machine could take all places with many. */
+  readonly controlsPerAddress: number
   /** Control streams at a time while this node helps others, instead of `controls`: 4,096. */
   readonly helped: number
 }
@@ -113,6 +115,7 @@ export const defaultLimits: NetworkLimits = {
   handshakesPerAddress: 256,
   controls: 64,
   controlsPerPeer: 8,
+  controlsPerAddress: 256,
   helped: 4_096,
 }
 

@@ -5,7 +5,7 @@ import { memoryDirectory } from '../../../src/directory/index.ts'
 import { signNodeInfo } from '../../../src/network/node-info.ts'
 import { createIdentity, generatePrivateKey } from '../../../src/network/identity.ts'
 import { signTicket } from '../../../src/network/ticket.ts'
-import { MemoryRecords, Network, TicketStore, type Refusal } from '../../../src/network/index.ts'
+import { MemoryRecords, Network, TicketStore, type Pinger, type Refusal } from '../../../src/network/index.ts'
 import { readAll } from './duplex-pair.ts'
 import { closedPort, listen, makeNode, makePair, type Node } from './nodes.ts'
 
@@ -269,6 +269,29 @@ test('ping measures round trips without any service', async (t) => {
   for (let i = 0; i < 5; i++) assert.ok((await pinger.roundTrip()) > 0)
   pinger.close()
   await assert.rejects(pinger.roundTrip())
+})
+
+test('one machine takes a bounded part of the places for control streams and pings, however many ids it makes up', async (t) => {
+  const a = makeNode(t, { limits: { controlsPerAddress: 2 } })
+  await a.network.start()
+  const pingFrom = async (host: string): Promise<Pinger> => {
+    const { network, directory } = makeNode(t, { host })
+    await network.start()
+    await directory.put(a.network.self)
+    return network.ping(a.network.id)
+  }
+  const first = await pingFrom('127.0.0.2')
+  await pingFrom('127.0.0.2')
+  await assert.rejects(pingFrom('127.0.0.2'), { code: 'ERR_NATWORK_BUSY' })
+  await pingFrom('127.0.0.3')
+  first.close()
+  // The place is free when the other side has heard of it.
+  for (let again = true; again;) {
+    again = await pingFrom('127.0.0.2').then(
+      () => false,
+      (error: unknown) => (error as { code?: string }).code === 'ERR_NATWORK_BUSY',
+    )
+  }
 })
 
 test('a refused stranger holds a place among the handshakes until it has gone', async (t) => {
