@@ -27,6 +27,21 @@ export function pairPriority(controlling: number, controlled: number): number {
   return smaller * 2 ** 32 + 2 * larger + (controlling > controlled ? 1 : 0)
 }
 
+/** The source of a check that the peer has not named (RFC 8445 §7.3.1.3); `priority` is the check's, `number` tells it from others. */
+export function reflexiveCandidate(
+  { address, port }: SocketAddress,
+  priority: number | undefined,
+  number: number,
+): IceCandidate {
+  return {
+    type: 'prflx',
+    address,
+    port,
+    priority: priority || priorityOf('prflx', 0),
+    foundation: `prflx${number}`,
+  }
+}
+
 /** A candidate as gathered, and as the peer hears of it. */
 export interface Described {
   readonly input: LocalCandidate

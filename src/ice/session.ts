@@ -4,7 +4,7 @@ import { scopeOf } from '../core/scope.ts'
 import { Attribute, type StunView } from '../stun/codec/index.ts'
 import type { IceSession } from './api.ts'
 import * as bounds from './bounds.ts'
-import { describeCandidates, isUsable, priorityOf, type Described } from './candidate.ts'
+import { describeCandidates, isUsable, reflexiveCandidate, type Described } from './candidate.ts'
 import { marked, Pair, pathTo, permit, type Base, type Generation, type Remote } from './check-list.ts'
 import { Connectivity } from './connectivity.ts'
 import { newCredentials, readCredentials } from './credentials.ts'
@@ -13,6 +13,7 @@ import { inferOurs, inferTheirs } from './hard/infer.ts'
 import { OpeningRule } from './hard/opening.ts'
 import { aimOf, planSearch, type Plan } from './hard/plan.ts'
 import { Search } from './hard/search.ts'
+import { isGettingThere, patienceOf } from './hard/patience.ts'
 import type { SessionHost, Transaction } from './host.ts'
 import { NOMINATION } from './message.ts'
 import { failureMessages } from './messages.ts'
@@ -419,13 +420,7 @@ export class Session implements IceSession {
       this.#checks.forget((one) => one.remote === gone)
       for (const [key, one] of reflexive) if (one === gone) this.#remotes.delete(key)
     }
-    const candidate: IceCandidate = {
-      type: 'prflx',
-      address,
-      port,
-      priority: priority || priorityOf('prflx', 0),
-      foundation: `prflx${this.#remotes.size}`,
-    }
+    const candidate = reflexiveCandidate({ address, port }, priority, this.#remotes.size)
     const remote: Remote = { candidate }
     this.#remotes.set(formatAddress(candidate), remote)
     this.#note(now, { what: 'remote-candidate', candidate })
@@ -480,10 +475,8 @@ export class Session implements IceSession {
       return
     const plan = this.#plan()
     if (now - this.#lastSearch < bounds.SEARCH_EVERY || plan === undefined) return
-    // What dies on the way harms nothing, and the other side of the search needs it first.
-    const isAtOnce = plan.method === 'open' || this.#checks.firstValidAt !== undefined
-    const patience = this.#opening.sawOurs ? bounds.SEARCH_AFTER_ANSWER : bounds.SEARCH_AFTER_OFFER
-    this.#searchAt = isAtOnce ? now : now + patience
+    const hasPath = this.#checks.firstValidAt !== undefined
+    this.#searchAt = now + (hasPath ? 0 : patienceOf(plan, this.#opening.sawOurs))
   }
 
   #plan(): Plan | undefined {
@@ -502,8 +495,7 @@ export class Session implements IceSession {
     const plan = this.#plan()
     const direct = this.#checks.list.pairs.filter(({ isRelayed }) => !isRelayed)
     if (plan === undefined || direct.some(({ isValid }) => isValid)) return
-    if (plan.method !== 'open' && direct.some(({ heard, unanswered }) => heard > 0 && unanswered < 3)) {
-      // The peer gets through to us, most likely we to it: our check is under way.
+    if (plan.method !== 'open' && direct.some(isGettingThere)) {
       this.#searchAt = now + bounds.SEARCH_AFTER_OFFER
       return
     }
@@ -519,12 +511,8 @@ export class Session implements IceSession {
         const path = this.#pathTo(own, to)
         const most = bounds.MAX_PER_TARGET + (plan.agreed ?? 0)
         if (path === undefined || !this.#host.mayKnock(at, to.address, most)) return false
-        const about = {
-          pair: undefined,
-          path: via === undefined ? path : { ...path, via },
-          generation,
-          nomination: 0,
-        }
+        const from = via === undefined ? path : { ...path, via }
+        const about = { pair: undefined, path: from, generation, nomination: 0 }
         this.#checks.send(at, about, own.candidate.priority, ttl)
         return true
       },

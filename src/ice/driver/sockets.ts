@@ -57,15 +57,20 @@ export class ExtraSockets {
   }
 
   async #openOne(host: string, onOpen: (carrier: Carrier) => void): Promise<void> {
-    if (this.#closed) return
+    if (this.#isClosed()) return
     try {
       const endpoint = await UdpEndpoint.bind({ host, port: 0 })
-      if (this.#closed) await endpoint.close()
+      if (this.#isClosed()) await endpoint.close()
       else onOpen(this.#carry(endpoint))
     } catch (error) {
       // Out of descriptors, most likely: fewer sockets make the search slower, not wrong.
       this.#logger.debug('an extra socket could not be opened', { error })
     }
+  }
+
+  // A function, since it may have become true in between.
+  #isClosed(): boolean {
+    return this.#closed
   }
 
   #carry(endpoint: UdpEndpoint): Carrier {
