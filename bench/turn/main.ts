@@ -26,7 +26,9 @@ const { values } = parseArgs({
   },
 })
 if (values.help) {
-  console.log(`--servers ${ALL_SERVERS.join(',')}\n--cases ${ALL_CASES.join(',')}\n--seconds 1.5 --rounds 3`)
+  console.log(
+    `--servers ${ALL_SERVERS.join(',')},bare-dgram\n--cases ${ALL_CASES.join(',')}\n--seconds 1.5 --rounds 3`,
+  )
   process.exit(0)
 }
 const seconds = Number(values.seconds)

@@ -1,4 +1,5 @@
-// One of the servers as a process of its own, for main.ts: `server.ts natwork|natwork-dgram|turn-server|node-turn PORT`.
+// One of the servers as a process of its own, for main.ts: `server.ts natwork|natwork-dgram|bare-dgram|turn-server|node-turn
+// PORT`.
 import { setDefaultDriver } from '../../src/socket/index.ts'
 import { StaticUsers } from '../../src/stun/credentials/server.ts'
 import { TurnService } from '../../src/turn/index.ts'
@@ -25,6 +26,11 @@ switch (name) {
       limits: { allocations: 100_000, allocationsPerUser: 100_000, allocationsPerSource: 100_000 },
     })
     break
+  case 'bare-dgram': {
+    const { forward } = await import('./bare.ts')
+    forward(host, port)
+    break
+  }
   case 'turn-server': {
     const { createServer } = await import('turn-server')
     createServer({

@@ -15,9 +15,8 @@ export interface Driver {
   /** Begins to receive. Called once, before anything is sent. */
   start(handler: DriverHandler): void
   /**
-   * Takes one datagram. It is on its way when this returns or after the next {@link flush}; its bytes have been copied,
-   * or need not be kept. A datagram that cannot
-   * be sent (no route, no such family, too long) is told to {@link DriverHandler.onSendError} and forgotten.
+   * Takes one datagram. It is on its way when this returns or after the next {@link flush}, and its bytes are the
+   * caller's again. A datagram that cannot be sent (no route, no such family, too long) is told to {@link DriverHandler.onSendError} and forgotten.
    *
    * @returns false when the kernel's queue is full: this datagram was still taken, but give no more until
    * {@link DriverHandler.onWritable}.

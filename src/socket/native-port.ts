@@ -103,7 +103,7 @@ export class NativePort implements Collecting, PortSelf, Receiving {
     if (next !== NONE) {
       this.#backlog = new Backlog()
       for (; next !== NONE; next = sent.after(next)) {
-        const transmit = sent.transmits[next]
+        const transmit = sent.transmitAt(next)
         if (transmit !== undefined) this.#backlog.add(transmit)
       }
     }

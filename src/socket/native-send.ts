@@ -14,8 +14,8 @@ export interface Collecting {
  * datagrams of a port are a chain in it, from which the addon gives the kernel rows without copying.
  */
 export class SendMemory {
-  /** Of each datagram, by index, until the port that sends it has been flushed. */
-  readonly transmits: Transmit[] = []
+  /** Of each datagram, by index, until the port that sends it has been flushed; the bytes of them may be others by now. */
+  readonly #transmits: Transmit[] = []
   readonly bytes = new Uint8Array(SEND_BYTES + MAX_DATAGRAM)
   /** [failures, {offset, length, slot, ttl, next}…, {index, errno}…] as in native/udp/addon.c. */
   readonly state = new Int32Array(1 + 7 * SEND_DATAGRAMS)
@@ -70,7 +70,7 @@ export class SendMemory {
     state[entry + 2] = slot
     state[entry + 3] = ttl
     state[entry + 4] = NONE
-    this.transmits[index] = transmit
+    this.#transmits[index] = transmit
     this.#used += data.byteLength
     return index
   }
@@ -85,12 +85,20 @@ export class SendMemory {
     return this.state[1 + index * 5 + 4] ?? NONE
   }
 
+  /** A datagram that is still collected, with its bytes as they were given. */
+  transmitAt(index: number): Transmit | undefined {
+    const transmit = this.#transmits[index]
+    const entry = 1 + index * 5
+    const from = this.state[entry] ?? 0
+    return transmit && { ...transmit, data: this.bytes.subarray(from, from + (this.state[entry + 1] ?? 0)) }
+  }
+
   /** What the last call of the addon's `send` refused: the datagram, and why. */
   failures(): { readonly transmit: Transmit; readonly errno: number }[] {
-    const { state, transmits } = this
+    const { state } = this
     return Array.from({ length: state[0] ?? 0 }, (_, n) => {
       const at = 1 + 5 * SEND_DATAGRAMS + 2 * n
-      return { transmit: transmits[state[at] ?? 0], errno: state[at + 1] ?? 0 }
+      return { transmit: this.transmitAt(state[at] ?? 0), errno: state[at + 1] ?? 0 }
     }).flatMap(({ transmit, errno }) => (transmit === undefined ? [] : [{ transmit, errno }]))
   }
 

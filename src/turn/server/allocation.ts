@@ -253,10 +253,7 @@ export class Allocation implements Expiring {
     counters.bytesToPeers += length
     this.packetsToPeers++
     this.bytesToPeers += length
-    // The datagram is its receiver's again when this call ends, and the socket may send later.
-    const data = relay.toClients.buffer.take(length)
-    if (length > 0) data.set(from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to))
-    socket.send(peer, data)
+    socket.send(peer, bytes.subarray(from, to))
   }
 
   /** A datagram came in at one of the relayed addresses (RFC 8656 §11.3). */

@@ -21,7 +21,7 @@ export interface ClientLink {
   allocation: Allocation | undefined
   /** The transaction of an Allocate that waits for its socket; see {@link Relay}. */
   opening: boolean
-  /** Sends at once, or drops when there is no room. `data` is not touched again by the relay. */
+  /** Sends at once, or drops when there is no room. `data` is the relay's again when this returns. */
   send(data: Uint8Array): void
   /** The allocation is no more this link's: a stream that has no further purpose may end. */
   released(): void
@@ -35,7 +35,7 @@ export interface RelayedSocket {
   readonly address: SocketAddress
   /** Begins to hand datagrams (or connections, for TCP) to the allocation. */
   start(allocation: Allocation): void
-  /** UDP only: sends at once, or drops. `data` is not touched again by the relay. */
+  /** UDP only: sends at once, or drops. `data` is the relay's again when this returns. */
   send(peer: Path, data: Uint8Array): void
   close(): void
 }

@@ -329,7 +329,7 @@ export class Relay {
     const response = this.#response.startResponse(view, MessageClass.Success)
     details?.(response)
     this.#finish(view, response, user)
-    link.send(response.copy())
+    link.send(response.view())
   }
 
   /** An error response to who has credentials, and a word to the log. */
@@ -415,7 +415,7 @@ export class Relay {
     else response.errorCode(code)
     challenge?.(response)
     this.#finish(view, response, user)
-    link.send(response.copy())
+    link.send(response.view())
     // The first challenge is how everybody begins.
     if (user === undefined && !view.has(Attribute.Username) && !view.has(Attribute.Userhash)) return
     this.tell({

@@ -42,7 +42,8 @@ export class TurnServer implements Machine<RelayEvent> {
     const { forward } = place
     this.#send = (transmit) => {
       if (forward?.(transmit) === true) return
-      if (this.#transmits.length < MAX_WAITING) this.#transmits.push(transmit)
+      if (this.#transmits.length < MAX_WAITING)
+        this.#transmits.push({ ...transmit, data: transmit.data.slice() })
     }
   }
 

@@ -4,14 +4,15 @@ import { StunBuilder } from '../../stun/codec/builder.ts'
 import { Attribute, MessageClass, Method } from '../../stun/codec/registry.ts'
 import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
 import type { ClientLink } from './io.ts'
-import { SendBuffer } from './send-buffer.ts'
 
 /** What the relay sends to clients of itself: data of peers, and news of them. */
 export class ToClients {
-  readonly buffer = new SendBuffer()
   readonly #rng: Rng
   readonly #builder = new StunBuilder()
   readonly #transactionId = new Uint8Array(12)
+  /** Every message is written here: its link has copied it, or sent it, when it returns. */
+  readonly #memory = new Uint8Array(streamedChannelDataLength(0xffff))
+  #message = this.#memory
 
   constructor(rng: Rng) {
     this.#rng = rng
@@ -19,9 +20,10 @@ export class ToClients {
 
   channelData(link: ClientLink, channel: number, payload: Uint8Array): void {
     const stream = link.kind === 'stream'
-    const data = this.buffer.take(stream ? streamedChannelDataLength(payload.length) : 4 + payload.length)
-    writeChannelData(data, channel, payload, stream)
-    link.send(data)
+    const length = writeChannelData(this.#memory, channel, payload, stream)
+    // Most are as long as the one before: no view of its own for each.
+    if (this.#message.length !== length) this.#message = this.#memory.subarray(0, length)
+    link.send(this.#message)
   }
 
   dataIndication(link: ClientLink, peer: SocketAddress, payload: Uint8Array): void {
@@ -59,9 +61,6 @@ export class ToClients {
   }
 
   #send(link: ClientLink, message: StunBuilder): void {
-    const view = message.view()
-    const data = this.buffer.take(view.length)
-    data.set(view)
-    link.send(data)
+    link.send(message.view())
   }
 }

@@ -14,7 +14,7 @@ import type { ClientLink, OpenRequest, RelayedSocket, RelayEvent, Siblings } fro
 import { PeerPolicy, type PeerPolicyOptions } from '../../server/policy.ts'
 import { Relay, type RelaySettings } from '../../server/relay.ts'
 import { TurnServer } from '../../server/server.ts'
-import { familyNumber, RelayPorts, type RelayAddress } from './ports.ts'
+import { familyNumber, PortSet, RelayPorts, type RelayAddress } from './ports.ts'
 import { TcpRelayed } from './relayed-tcp.ts'
 import { Flusher, UdpRelayed } from './relayed-udp.ts'
 
@@ -51,7 +51,7 @@ export class RelayHost {
   readonly #secret = randomBytes(32)
   readonly #nonceLifetime: number
   /** Of the ports that clients and operators come to, as peers would write them. Bounded by the configuration. */
-  readonly #listening = new Set<string>()
+  readonly #listening = new PortSet()
   readonly #attachments: { readonly endpoint: UdpEndpoint; readonly attachment: Attachment }[] = []
   #timer: NodeJS.Timeout | undefined
   #timerAt = Infinity
@@ -96,7 +96,7 @@ export class RelayHost {
   /** No peer is reached at this port of ours, whatever else is allowed. */
   addListening(host: string, port: number): void {
     const hosts = host === '0.0.0.0' || host === '::' ? this.#ownAddresses() : [host]
-    for (const one of hosts) this.#listening.add(`${one} ${port}`)
+    for (const one of hosts) this.#listening.add(one, port)
   }
 
   /** Serves clients at a UDP port, which may be shared with other machines. */
@@ -139,7 +139,7 @@ export class RelayHost {
       ...peers,
       ownAddresses: this.#ownAddresses(),
       isRelayed: (address, port) => this.#ports.has(address, port),
-      isListening: (address, port) => this.#listening.has(`${address} ${port}`),
+      isListening: (address, port) => this.#listening.has(address, port),
     })
     return {
       ...rest,

@@ -44,7 +44,7 @@ export class StreamLink implements ClientLink {
         socket.uncork()
       })
     }
-    socket.write(data)
+    socket.write(Buffer.from(data))
   }
 
   released(): void {

@@ -23,8 +23,8 @@ export class RelayPorts {
   readonly #min: number
   readonly #max: number
   readonly #isElsewhere: (address: string, port: number) => boolean
-  /** `address port` of those in use, as peers see them. Bounded by the range and the number of addresses. */
-  readonly #used = new Set<string>()
+  /** Those in use, by address, as peers see them. Bounded by the range and the number of addresses. */
+  readonly #used = new PortSet()
 
   /** @param isElsewhere is this port taken by another process of this relay? */
   constructor(
@@ -40,7 +40,7 @@ export class RelayPorts {
 
   /** Is this one of the transport addresses that are relayed now? */
   has(address: string, port: number): boolean {
-    return this.#used.has(keyOf({ address, port })) || this.#isElsewhere(address, port)
+    return this.#used.has(address, port) || this.#isElsewhere(address, port)
   }
 
   /**
@@ -67,18 +67,36 @@ export class RelayPorts {
     }
   }
 
-  take(at: SocketAddress): void {
-    this.#used.add(keyOf(at))
+  take({ address, port }: SocketAddress): void {
+    this.#used.add(address, port)
   }
 
-  free(at: SocketAddress): void {
-    this.#used.delete(keyOf(at))
+  free({ address, port }: SocketAddress): void {
+    this.#used.delete(address, port)
   }
 }
 
 const TRIES = 16
 
-const keyOf = ({ address, port }: SocketAddress): string => `${address} ${port}`
+/** Ports by address: asked for each datagram between two clients of this relay, so without making a text of them. */
+export class PortSet {
+  readonly #ports = new Map<string, Set<number>>()
+
+  has(address: string, port: number): boolean {
+    return this.#ports.get(address)?.has(port) === true
+  }
+
+  add(address: string, port: number): void {
+    const there = this.#ports.get(address)
+    if (there === undefined) this.#ports.set(address, new Set([port]))
+    else there.add(port)
+  }
+
+  delete(address: string, port: number): void {
+    const there = this.#ports.get(address)
+    if (there?.delete(port) === true && there.size === 0) this.#ports.delete(address)
+  }
+}
 
 /** The family of an address, as TURN's attributes number it. */
 export function familyNumber(address: string): AddressFamily {

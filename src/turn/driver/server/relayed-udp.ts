@@ -106,7 +106,7 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
     if (this.#closed) return
     if (!this.#writable) {
       this.#waiting ??= []
-      if (this.#waiting.length < MAX_WAITING) this.#waiting.push(transmit)
+      if (this.#waiting.length < MAX_WAITING) this.#waiting.push({ ...transmit, data: transmit.data.slice() })
       return
     }
     this.#writable = this.#driver.send(transmit)
