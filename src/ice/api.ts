@@ -79,6 +79,11 @@ export interface IceSession {
 export type IceEvent =
   /** A candidate of ours, found after {@link IceSession.localCandidates} was sent: for the peer. */
   | { readonly type: 'candidate'; readonly session: IceSession; readonly candidate: IceCandidate }
+  /**
+   * Nothing works yet, and the peer's authentic check came this way: ours is under way. What is sent here now, to open a connection
+   * a round trip sooner, may reach nobody, or somebody that the peer only pretends to be.
+   */
+  | { readonly type: 'promising'; readonly session: IceSession; readonly path: IcePath }
   /** Data goes this way from now on. The first one is announced as soon as it works, better ones as they are found. */
   | { readonly type: 'path'; readonly session: IceSession; readonly path: IcePath }
   /**

@@ -14,6 +14,8 @@ export interface ConnectivityOwner {
   roleSwitched(now: Micros): void
   /** A pair has begun to work. */
   valid(now: Micros, pair: Pair): void
+  /** The first check of the peer's has come on it, while nothing works. */
+  promising(pair: Pair): void
   selected(now: Micros, pair: Pair): void
   /** The pair in use does not answer, and no other one works. */
   doubted(now: Micros, pair: Pair): void
@@ -107,6 +109,7 @@ export class Connectivity {
       // What the peer waits for does not wait for its turn, and has some tries more.
       pair.unanswered = Math.min(pair.unanswered, HEARD_AGAIN)
       this.trigger(now, pair)
+      if (isNews && this.controlling && this.selected === undefined) this.#owner.promising(pair)
     }
   }
 

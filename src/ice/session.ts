@@ -77,6 +77,7 @@ export class Session implements IceSession {
       openingTtl: (at, pair) => this.#opening.ttl(at, pair),
       valid: (at, pair) => this.#valid(at, pair),
       selected: (at, pair) => this.#selected(at, pair),
+      promising: (pair) => host.emit({ type: 'promising', session: this, path: this.#describe(pair) }),
       doubted: (_at, pair) => host.emit({ type: 'doubted', session: this, path: this.#describe(pair) }),
       disconnected: (at) => this.#disconnected(at),
       dropped: ({ base }) => this.#releaseUnused(base),

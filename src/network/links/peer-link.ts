@@ -68,6 +68,8 @@ export class PeerLink {
   #timeoutsSeen = 0
   readonly #past = new Totals()
   #path: Path | undefined
+  /** Where the peer was heard before any path was found: connections begin here, and count once it is one. */
+  #promised: Path | undefined
   /** The session has found it; otherwise it is where a connection came from, or was dialled to. */
   #isFound = false
   #up = new AbortController()
@@ -128,7 +130,7 @@ export class PeerLink {
   }
 
   /**
-   * Finds a path by signals, unless there is one. Resolves with the first that works.
+   * Finds a path by signals, unless there is one. Resolves with the first that works, or that the peer was heard on.
    *
    * @throws {PeerError} `ERR_NATWORK_NODE_UNREACHABLE`; a helper's RefusedError; the signal's reason.
    */
@@ -166,7 +168,8 @@ export class PeerLink {
     stream.once('close', () => this.#forget(stream))
     const { path } = stream.connection
     if (this.#path !== undefined && this.#session !== undefined) stream.setPath(this.#path)
-    else this.#use(path, this.#kindOf(path))
+    else if (this.#promised === undefined || !samePath(path, this.#promised))
+      this.#use(path, this.#kindOf(path))
   }
 
   /** It was not this node's after all. */
@@ -213,8 +216,14 @@ export class PeerLink {
       case 'candidate':
         this.#tellLater(event.candidate)
         break
+      case 'promising':
+        if (this.#path !== undefined || this.#promised !== undefined) break
+        this.#promised = event.path.path
+        for (const waiting of this.#waiting) waiting.resolve(event.path.path)
+        break
       case 'path':
         this.#isFound = true
+        this.#promised = undefined
         this.#restarts = 0
         clearTimeout(this.#restartTimer)
         this.#use(event.path.path, event.path.kind, event.path.local.address)
@@ -341,6 +350,7 @@ export class PeerLink {
     this.#borrower = undefined
     this.#offered = undefined
     this.#remoteUfrag = undefined
+    this.#promised = undefined
     this.#early = []
     this.#untold = []
     this.#borrowed.abort()

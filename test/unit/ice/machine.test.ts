@@ -1,6 +1,7 @@
 // What a stranger can do to an ICE machine: nothing. What a peer can make it send: so much.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { SocketAddress } from '../../../src/core/address.ts'
 import { MILLISECOND, SECOND, type Micros, type Path, type Transmit } from '../../../src/core/machine.ts'
 import {
   IceMachine,
@@ -125,6 +126,27 @@ test('the peer’s first check comes before its credentials: it is answered, and
   assert.deepEqual(triggered?.path.remote, PEER)
   assert.equal(session.pairs[0]?.remote.type, 'prflx')
 })
+
+test('where the peer is heard while nothing works: told once, to the side that calls, and no path yet', () => {
+  for (const controlling of [true, false]) {
+    const { machine, session } = start(controlling)
+    session.setRemote(0, REMOTE)
+    machine.handleDatagram(0, peerPath, check(session, { controlling: !controlling, pwd: 'b'.repeat(22) }))
+    assert.deepEqual(promised(machine), [])
+    for (let i = 0; i < 2; i++)
+      machine.handleDatagram(0, peerPath, check(session, { controlling: !controlling }))
+    assert.deepEqual(promised(machine), controlling ? [PEER] : [])
+    assert.equal(session.path, undefined)
+  }
+})
+
+function promised(machine: IceMachine): SocketAddress[] {
+  const out: SocketAddress[] = []
+  for (let event = machine.pollEvent(); event; event = machine.pollEvent()) {
+    if (event.type === 'promising') out.push(event.path.path.remote)
+  }
+  return out
+}
 
 test('an answer counts only from where the question went, and once', () => {
   const { machine, session } = start()
