@@ -42,7 +42,8 @@ export interface Progress {
  * start afresh.
  *
  * @throws {LabUsageError} `ERR_NATWORK_LAB_RESULTS` when the folder holds another matrix.
- * @throws {LabSystemError} `ERR_NATWORK_LAB_ADAPTER` when the adapter's helper does not get ready.
+ * @throws {LabSystemError} `ERR_NATWORK_LAB_ADAPTER` when the adapter's helper does not get ready; once some have, only
+ * when it fails twice in the same pair.
  */
 export async function runMatrix(options: MatrixOptions): Promise<Results> {
   const { pairs, runs, parallel } = options
@@ -52,7 +53,7 @@ export async function runMatrix(options: MatrixOptions): Promise<Results> {
   const stop = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal
   const progress = { done: 0, total: pairs.length * runs }
-  const queue: { pair: Pair; missing: number[] }[] = []
+  const queue: { pair: Pair; missing: number[]; again?: boolean }[] = []
   for (const pair of pairs) {
     const missing = range(runs).filter((run) => !log.has(pair, run))
     progress.done += runs - missing.length
@@ -61,10 +62,18 @@ export async function runMatrix(options: MatrixOptions): Promise<Results> {
   const work = async (): Promise<void> => {
     for (let next = queue.shift(); next; next = queue.shift()) {
       signal.throwIfAborted()
-      for await (const run of playPair(next.pair, next.missing, options, signal)) {
-        await log.append(run)
-        progress.done++
-        options.onRun?.(run, { ...progress })
+      const { pair } = next
+      try {
+        for await (const run of playPair(pair, next.missing, options, signal)) {
+          await log.append(run)
+          progress.done++
+          options.onRun?.(run, { ...progress })
+        }
+      } catch (error) {
+        // An adapter whose helper has been ready before is not broken: the machine was too busy. That pair comes again.
+        const isBusy = error instanceof LabSystemError && error.code === 'ERR_NATWORK_LAB_ADAPTER'
+        if (!isBusy || log.results.runs.length === 0 || next.again === true) throw error
+        queue.push({ pair, missing: next.missing.filter((run) => !log.has(pair, run)), again: true })
       }
     }
   }

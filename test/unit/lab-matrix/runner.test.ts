@@ -145,6 +145,23 @@ test('a helper that does not get ready ends the matrix: one line with its own wo
   assert.deepEqual(log, ['create none symmetric', 'helper', 'dispose'])
 })
 
+test('a helper that was ready before is given a second chance at the end, and not a third', async (t) => {
+  const failsIn = async (count: number): Promise<string[]> => {
+    const folder = await mkdtemp(join(tmpdir(), 'natwork-matrix-'))
+    t.after(() => rm(folder, { recursive: true, force: true }))
+    // The first helper of all gets ready, so many after it do not.
+    const helper = `n=$(ls ${folder} | wc -l); touch ${folder}/$n; [ $n = 0 ] || [ $n -gt ${count} ] || exit 1; ${READY}`
+    const { options, log } = await fake(t, { helper, a: DONE })
+    const { runs } = await runMatrix({ ...options, pairs: [...pairs, ['none', 'none']] })
+    assert.equal(runs.length, 3)
+    return log.filter((line) => line.startsWith('create'))
+  }
+  const created = ['create none symmetric', 'create symmetric none', 'create none none']
+  assert.deepEqual(await failsIn(0), created)
+  assert.deepEqual(await failsIn(1), [...created, 'create symmetric none'])
+  await assert.rejects(failsIn(3), { code: 'ERR_NATWORK_LAB_ADAPTER' })
+})
+
 test('an abort ends programs and stages, and keeps what was measured', async (t) => {
   const { options, log } = await fake(t, { a: `test $NATWORK_TIMEOUT = 20000 && ${DONE}` })
   const stop = new AbortController()
