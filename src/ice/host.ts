@@ -29,8 +29,8 @@ export interface SessionHost {
   emit(event: IceEvent): void
   /** Checks with this fragment are the session's from now on, and answered with these credentials. */
   claim(generation: Generation, session: Session): void
-  /** Whether one more check may go to an IP address from which nothing came yet; `most` in place of MAX_PER_TARGET. */
-  mayKnock(now: Micros, address: string, most?: number): boolean
+  /** Whether one more check may go to an IP address from which nothing came yet; `agreed`: so many beyond what all may get. */
+  mayKnock(now: Micros, address: string, agreed?: number): boolean
   /** Something has answered there: so many of the checks were no nuisance. */
   answeredFrom(address: string, checks: number): void
   /** Those of earlier generations are nobody's any more. */

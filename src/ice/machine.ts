@@ -74,7 +74,7 @@ export class IceMachine implements Machine<IceEvent> {
       begin: (now, transaction) => this.#begin(now, transaction),
       transmit: (transmit) => this.#transmits.push(transmit),
       emit: (event) => this.#events.push(event),
-      mayKnock: (now, address, most) => this.#targets.take(now, address, most),
+      mayKnock: (now, address, agreed) => this.#targets.take(now, address, agreed),
       answeredFrom: (address, checks) => this.#targets.giveBack(address, checks),
       claim: (generation, session) => this.#claims.set(generation.local.ufrag, { session, generation }),
       keepOnly: (generation, session) => {

@@ -451,9 +451,7 @@ export class Session implements IceSession {
       this.#considerSearch(now)
       return
     }
-    if (this.#search?.active !== true) return
-    this.#host.answeredFrom(pair.remote.candidate.address, this.#search.report.sent)
-    this.#search.stop(now, 'hit')
+    this.#host.answeredFrom(pair.remote.candidate.address, this.#search?.hit(now) ?? 0)
   }
 
   #selected(now: Micros, pair: Pair): void {
@@ -510,8 +508,7 @@ export class Session implements IceSession {
       wantSockets: (count) => this.#host.emit({ type: 'sockets', session: this, count }),
       probe: (at, via, to, ttl) => {
         const path = this.#pathTo(own, to)
-        const most = bounds.MAX_PER_TARGET + (plan.agreed ?? 0)
-        if (path === undefined || !this.#host.mayKnock(at, to.address, most)) return false
+        if (path === undefined || !this.#host.mayKnock(at, to.address, plan.agreed)) return false
         const from = via === undefined ? path : { ...path, via }
         const about = { pair: undefined, path: from, generation, nomination: 0 }
         this.#checks.send(at, about, own.candidate.priority, ttl)

@@ -21,15 +21,15 @@ export class TargetBudget {
   readonly #taken = new Map<string, number>()
   #windowEnds: Micros = -Infinity
 
-  /** `most`: more where the owner of this node has agreed to it. */
-  take(now: Micros, address: string, most = MAX_PER_TARGET): boolean {
+  /** `agreed`: so many more, by the word of this node's owner. */
+  take(now: Micros, address: string, agreed = 0): boolean {
     if (now >= this.#windowEnds) {
       this.#windowEnds = now + UNVERIFIED_WINDOW
       this.#taken.clear()
     }
     const taken = this.#taken.get(address)
     // One that made room would be counted from nothing when it is named again.
-    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= most) return false
+    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= MAX_PER_TARGET + agreed) return false
     this.#taken.set(address, (taken ?? 0) + 1)
     return true
   }

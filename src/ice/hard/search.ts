@@ -71,6 +71,13 @@ export class Search {
     return true
   }
 
+  /** It has found a way. @returns how many datagrams that took; 0 when it was over already. */
+  hit(now: Micros): number {
+    if (!this.active) return 0
+    this.stop(now, 'hit')
+    return this.#sent
+  }
+
   stop(now: Micros, state: 'hit' | 'stopped' | 'exhausted'): void {
     if (!this.active) return
     this.#state = state
@@ -93,7 +100,7 @@ export class Search {
       this.#nextAt = Math.max(this.#nextAt + gap, now - MAX_BURST * gap)
     }
     if (this.#hasWork()) this.#roundAt = Math.max(this.#roundAt, now + LAST_ANSWERS)
-    else if (this.active && now >= this.#roundAt) this.#nextRound(now)
+    else if (now >= this.#roundAt) this.#nextRound(now)
   }
 
   #begin(): void {
@@ -157,6 +164,7 @@ export class Search {
   }
 
   #nextRound(now: Micros): void {
+    if (!this.active) return
     this.#round++
     if (this.#round >= this.#plan.rounds || this.#sent >= this.#plan.budget) {
       this.stop(now, 'exhausted')
