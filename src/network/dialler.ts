@@ -151,19 +151,25 @@ export class Dialler {
       const failed = attempt.then(() => new Promise<never>(ignore), ignore)
       await Promise.race([failed, sleep(this.#session.timeouts.headStart, undefined, { signal, ref: false })])
     }
-    const found = await this.#lookUp(id, signal)
-    const addresses = (found?.addresses ?? []).filter(
-      (address) => !known.addresses.some((other) => sameAddress(address, other)),
-    )
-    const helpers = (found?.helpers ?? []).filter(
-      ({ id: helper }) => !known.helpers.some((other) => other.id === helper),
-    )
-    if (addresses.length + helpers.length > 0)
-      return await this.#try(id, { addresses, helpers }, found, signal)
-    throw new PeerError(
-      'ERR_NATWORK_NODE_UNKNOWN',
-      `no address of ${id} is known: use a ticket of that node, or add its record`,
-    )
+    const losers = new AbortController()
+    setMaxListeners(0, losers.signal)
+    const either = AbortSignal.any([signal, losers.signal])
+    // One of those who are asked may lie, with a record of long ago: what says more comes on top.
+    const ways = (await this.#lookUp(id, signal)).map(async (found): Promise<SecureStream> => {
+      const { addresses, helpers = [] } = await found
+      const isNew = {
+        addresses: addresses.filter((one) => !known.addresses.some((other) => sameAddress(one, other))),
+        helpers: helpers.filter((one) => !known.helpers.some((other) => one.id === other.id)),
+      }
+      if (isNew.addresses.length + isNew.helpers.length === 0) throw unknown(id)
+      return await this.#try(id, isNew, await found, either)
+    })
+    try {
+      return await firstOf(ways, losers)
+    } catch (error) {
+      signal.throwIfAborted()
+      throw tellingOf(error) ?? unknown(id)
+    }
   }
 
   /** By signals where there is a helper, and at the addresses. */
@@ -310,30 +316,26 @@ export class Dialler {
     this.#end(stream)
   }
 
-  // Each helper in its own time, the first to know wins.
-  async #lookUp(id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
+  /** Each node that can be asked in its own time. Of their records those count that are newer than all that came before. */
+  async #lookUp(id: NodeId, signal: AbortSignal): Promise<Promise<NodeInfo>[]> {
     const { context, identity } = this.#session
+    let newest = -1
     const known = await context.listNodes(signal).catch((error: unknown) => {
       context.logger.warn('no other node can be asked', { error: asError(error).message })
       return []
     })
-    const asked = [...new Set([...this.#parts.helpers(), ...known])]
+    return [...new Set([...this.#parts.helpers(), ...known])]
       .filter((helper) => helper !== id && helper !== identity.id)
       .map(async (helper) => {
         const info = await this.#askHelper(helper, id, signal)
-        if (info === undefined)
-          throw new PeerError('ERR_NATWORK_NODE_UNKNOWN', `${helper} does not know ${id}`)
+        if (info === undefined || info.sequence <= newest) throw unknown(id)
+        newest = info.sequence
+        this.#session.emit('nodeUpdated', info)
+        context.updateNode(info, signal).catch((error: unknown) => {
+          context.logger.warn('a record was not kept', { node: id, error: asError(error).message })
+        })
         return info
       })
-    const info = await Promise.any(asked).catch(() => undefined)
-    signal.throwIfAborted()
-    if (info !== undefined) {
-      this.#session.emit('nodeUpdated', info)
-      context.updateNode(info, signal).catch((error: unknown) => {
-        context.logger.warn('a record was not kept', { node: id, error: asError(error).message })
-      })
-    }
-    return info
   }
 
   async #askHelper(helper: NodeId, id: NodeId, signal: AbortSignal): Promise<NodeInfo | undefined> {
@@ -384,6 +386,20 @@ async function firstOf(
 interface Whereabouts {
   readonly addresses: readonly SocketAddress[]
   readonly helpers: readonly HelperReference[]
+}
+
+function unknown(id: NodeId): PeerError {
+  return new PeerError(
+    'ERR_NATWORK_NODE_UNKNOWN',
+    `no address of ${id} is known: use a ticket of that node, or add its record`,
+  )
+}
+
+/** The failure of a way that was tried, if one was. */
+function tellingOf(thrown: unknown): Error | undefined {
+  if (!(thrown instanceof AggregateError)) return asError(thrown)
+  const tried = thrown.errors.map(asError).filter((error) => !hasCode(error, 'ERR_NATWORK_NODE_UNKNOWN'))
+  return tried.length === 0 ? undefined : telling(new AggregateError(tried))
 }
 
 /** Of several ways that failed, the error that says most. */

@@ -29,6 +29,8 @@ export interface RelayUser {
 
 /** Milliseconds that an allocation outlives its last user; and between tries of one that failed. */
 const spare = 30_000
+/** Milliseconds in which a relay that is one carries the first checks, most of the time. */
+const relayPatience = 2_000
 /** Credentials are renewed when so many seconds are left of them. */
 const renewBefore = 600
 
@@ -42,7 +44,7 @@ export class Relays {
   readonly #allocations = new Map<string, Entry>()
   /** Ends what keeps the allocations at helpers that are reached by TLS alone. */
   readonly #kept = new Map<ControlChannel, AbortController>()
-  #keeping: Promise<void> = Promise.resolve()
+  #keeping: Promise<unknown> = Promise.resolve()
   /** What each user has borrowed, or is about to. */
   readonly #borrowed = new WeakMap<RelayUser, Set<Entry>>()
   readonly #grants = new Map<NodeId, { readonly grant: RelayGrant; readonly until: number }>()
@@ -79,15 +81,16 @@ export class Relays {
 
   /**
    * A relayed candidate from the first of the helpers that gives one, for as long as the user wants it, unless the user has one of
-   * theirs. What it has from others stays. Resolves when there is one or none to be had; never rejects.
+   * theirs. What it has from others stays. Resolves when there is one, with the helper that gives it, or none to be had;
+   * never rejects.
    */
-  async borrow(sources: readonly RelaySource[], user: RelayUser): Promise<void> {
+  async borrow(sources: readonly RelaySource[], user: RelayUser): Promise<RelaySource | undefined> {
     const borrowed = this.#borrowed.get(user) ?? new Set()
     this.#borrowed.set(user, borrowed)
     for (const source of sources) {
-      if (ended(user)) return
+      if (ended(user)) return undefined
       const entry = this.#entry(source)
-      if (borrowed.has(entry)) return
+      if (borrowed.has(entry)) return source
       borrowed.add(entry)
       entry.users++
       try {
@@ -97,7 +100,7 @@ export class Relays {
         } else {
           this.#lend(relay, source, user, entry)
         }
-        return
+        return source
       } catch (error) {
         entry.users--
         borrowed.delete(entry)
@@ -106,6 +109,26 @@ export class Relays {
           error: asError(error).message,
         })
       }
+    }
+    return undefined
+  }
+
+  /**
+   * As {@link borrow}, and from one helper after the other for as long as that leads nowhere: a relay that takes everything and
+   * passes nothing on looks like any other one.
+   */
+  async borrowUntil(
+    isFound: () => boolean,
+    sources: readonly RelaySource[],
+    user: RelayUser,
+    patience = relayPatience,
+  ): Promise<void> {
+    let left = sources
+    while (left.length > 0) {
+      const lender = await this.borrow(left, user)
+      if (lender === undefined) return
+      left = left.slice(left.indexOf(lender) + 1)
+      if (left.length > 0 && !(await unlessFoundSoon(isFound, patience, user.ended))) return
     }
   }
 

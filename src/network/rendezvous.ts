@@ -188,7 +188,9 @@ export class Rendezvous {
       return known === undefined ? [] : [{ ...known, address }]
     })
     const sources = [...this.helpers.sources, ...others]
-    await this.relays.borrow(
+    await this.relays.borrowUntil(
+      // Nor is there a need before the peer has answered.
+      () => link.path !== undefined || link.session?.pairs.length === 0,
       sources.filter(({ address }) => !instead.includes(address.address)),
       user,
     )

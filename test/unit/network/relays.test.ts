@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import type { LocalCandidate } from '../../../src/ice/index.ts'
 import type { ControlChannel } from '../../../src/network/control.ts'
-import { Relays, type RelayUser } from '../../../src/network/relays.ts'
+import { Relays, type RelaySource, type RelayUser } from '../../../src/network/relays.ts'
 import type { Session } from '../../../src/network/session.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { StaticUsers } from '../../../src/stun/index.ts'
@@ -34,18 +34,25 @@ async function open(t: TestContext) {
     host.close()
     await Promise.all([own!.close(), server!.close()])
   })
-  const channel = {
-    peer: 'helper',
-    ask: () => {
-      seen.asked++
-      return Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } })
-    },
-  } as unknown as ControlChannel
-  const source = { channel, address: server!.address, tls: undefined }
+  const sourceOf = (peer: string): RelaySource => ({
+    channel: {
+      peer,
+      ask: () => {
+        seen.asked++
+        return Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } })
+      },
+    } as unknown as ControlChannel,
+    address: server!.address,
+    tls: undefined,
+  })
+  // Two helpers by their names; the relay is the same.
+  const [source, second] = [sourceOf('helper'), sourceOf('second helper')]
   return {
     seen,
     prepare: () => relays.prepare([source]),
     borrow: (user: RelayUser) => relays.borrow([source], user),
+    borrowUntil: (isFound: () => boolean, user: RelayUser) =>
+      relays.borrowUntil(isFound, [source, second], user, 10),
   }
 }
 
@@ -125,4 +132,18 @@ test('credentials that are being asked for are not asked for again', async (t) =
   prepare()
   await borrow(new User())
   assert.equal(seen.asked, 1)
+})
+
+test('a relay that leads nowhere is not the last one: the next helper is asked, unless a path was found meanwhile', async (t) => {
+  const { borrowUntil } = await open(t)
+  const [lost, content, gone] = [new User(), new User(), new User()]
+  await borrowUntil(() => false, lost)
+  assert.equal(lost.candidates.length, 2)
+  await borrowUntil(() => true, content)
+  assert.equal(content.candidates.length, 1)
+  await borrowUntil(() => {
+    gone.end()
+    return false
+  }, gone)
+  assert.equal(gone.candidates.length, 1)
 })
