@@ -54,7 +54,7 @@ async function meet(t: TestContext, lies: Lies, setup: PartySetup = {}): Promise
     }
     const node: Node = makeNode(
       t,
-      { host, helpers, timeouts: { headStart: 60_000, connect: 12_000 }, ...setup.options, ...options },
+      { host, helpers, timeouts: { headStart: 60_000 }, ...setup.options, ...options },
       {
         // The liar is the first, so that it is the one that is relied on.
         connectToNode: async (id, { dial }) => {
