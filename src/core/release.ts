@@ -13,8 +13,9 @@ import type { MessagePort } from 'node:worker_threads'
  * port post message steps"). `ArrayBuffer.prototype.transfer` would do the same, but Node 20 has none.
  */
 export function release(bytes: Uint8Array): void {
+  if (bytes.byteLength < WORTHWHILE) return
   const { buffer } = bytes
-  if (bytes.byteLength < WORTHWHILE || bytes.byteLength !== buffer.byteLength) return
+  if (bytes.byteLength !== buffer.byteLength) return
   if (!(buffer instanceof ArrayBuffer)) return
   nowhere ??= closedPort()
   nowhere.postMessage(undefined, [buffer])

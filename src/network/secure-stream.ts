@@ -20,6 +20,8 @@ export class SecureStream extends Duplex {
   readonly raw: Duplex
   readonly #tls: TLSSocket
   readonly #end: AuthenticEnd
+  /** TLS was told to decrypt no more. */
+  #stopped = false
   #writing: ((error?: Error | null) => void) | undefined
   #writingBytes = 0
   #endPushed = false
@@ -35,19 +37,15 @@ export class SecureStream extends Duplex {
     this.raw = raw
     this.#tls = tls
     this.#end = end
-    tls.on('data', (chunk: Buffer) => {
-      this.#received += chunk.length
-      if (!this.push(chunk)) tls.pause()
-      this.#pushEndWhenDrained()
-    })
-    tls.pause()
+    for (let early: Buffer | null; (early = tls.read() as Buffer | null) !== null;) this.#take(early)
+    end.onData = (chunk) => this.#take(chunk)
     tls.on('error', (error: Error) => this.destroy(translate(error)))
     raw.on('error', (error: Error) => this.destroy(translate(error)))
     raw.on('close', () => this.#rawClosed())
-    end.onAuthentic = () => this.#pushEndWhenDrained()
+    end.onAuthentic = () => this.#pushEnd()
     end.onRawEnd = () => this.#rawEnded()
     if (end.rawEnded) this.#rawEnded()
-    else this.#pushEndWhenDrained()
+    else if (end.authentic) this.#pushEnd()
     if (raw.destroyed) this.#rawClosed()
   }
 
@@ -75,7 +73,10 @@ export class SecureStream extends Duplex {
   }
 
   override _read(): void {
-    this.#tls.resume()
+    if (!this.#stopped) return
+    this.#stopped = false
+    // TLSSocket believes that it is reading still, as no push has told it otherwise.
+    TLSSocket.prototype.push.call(this.#tls, nothing)
   }
 
   // Done when TLS has encrypted all of it and the transport has taken that, not when TLS has room: who wrote `chunk` may
@@ -126,11 +127,13 @@ export class SecureStream extends Duplex {
     done()
   }
 
-  #pushEndWhenDrained(): void {
-    if (this.#end.authentic && this.#tls.readableLength === 0) this.#pushEnd()
+  /** @returns false when TLS should decrypt no more until {@link _read}. */
+  #take(chunk: Buffer): boolean {
+    this.#received += chunk.length
+    this.#stopped = !this.push(chunk)
+    return !this.#stopped
   }
 
-  // Everything that came is decrypted now, but TLSSocket would drop what it still holds when the raw stream closes.
   #rawEnded(): void {
     if (!this.#end.authentic) {
       this.destroy(
@@ -138,7 +141,6 @@ export class SecureStream extends Duplex {
       )
       return
     }
-    while (this.#tls.read() !== null);
     this.#pushEnd()
     this.#tls.resume()
   }
@@ -158,9 +160,12 @@ export class SecureStream extends Duplex {
 /** Bytes that wait in each direction before the other side is held back: what a loop turn moves at full speed. */
 const HIGH_WATER = 262_144
 
+const nothing = Buffer.alloc(0)
+
 /**
  * Watches for TLS's close_notify, which Node does not tell from a bare end of the transport. Must be made before the
- * TLSSocket: its listener on the raw stream has to run first.
+ * TLSSocket: its listener on the raw stream has to run first. Also takes what TLS has decrypted, once somebody wants it,
+ * past TLSSocket's own buffer and events, which would cost each small message some microseconds.
  *
  * TLSSocket itself learns of the end only with the raw one. Earlier it would destroy itself, and with it the raw stream,
  * once it has sent its own end, although the peer's last packets are still under way.
@@ -169,6 +174,7 @@ export class AuthenticEnd {
   authentic = false
   rawEnded = false
   onAuthentic: () => void = () => undefined
+  onData: ((chunk: Buffer) => boolean) | undefined
   onRawEnd: () => void = () => undefined
 
   constructor(raw: Duplex) {
@@ -181,6 +187,7 @@ export class AuthenticEnd {
   /** TLSSocket pushes null at close_notify, and else only after the raw end, when we have looked already. */
   watch(tls: TLSSocket): void {
     tls.push = (chunk: unknown, encoding?: BufferEncoding) => {
+      if (chunk instanceof Buffer && this.onData !== undefined) return this.onData(chunk)
       if (chunk !== null || this.rawEnded) return TLSSocket.prototype.push.call(tls, chunk, encoding)
       this.authentic = true
       this.onAuthentic()

@@ -345,13 +345,12 @@ export class UdpEndpoint {
   }
 
   #tell(): void {
-    const now = systemClock.now()
     for (const attached of this.#machines) {
-      if (now < attached.restUntil) continue
+      if (attached.restUntil > 0 && systemClock.now() < attached.restUntil) continue
       try {
         attached.pumpEvents()
       } catch (error) {
-        this.#fault(attached, now, error)
+        this.#fault(attached, systemClock.now(), error)
       }
     }
   }

@@ -82,8 +82,9 @@ export class UtpMachine implements Machine<UtpEvent> {
   readonly #host: ConnectionHost
   readonly #packet = new Packet()
   /** Bounded by a few for each connection: an event is told once until the application acts on it. */
-  readonly #events: UtpEvent[] = []
+  readonly #events: (UtpEvent | undefined)[] = []
   #nextEvent = 0
+  #eventCount = 0
   /** Bounded by {@link MAX_ANSWERS}. */
   #answers: Transmit[] = []
   #nextAnswer = 0
@@ -106,7 +107,7 @@ export class UtpMachine implements Machine<UtpEvent> {
       budget: this.#budget,
       scratch: new Scratch(),
       blocks: new BlockPool(),
-      emit: (event) => void this.#events.push(event),
+      emit: (event) => this.#emit(event),
       touch: (connection) => this.#touch(connection),
       rebind: (connection) => this.#rebind(connection),
       sendReset: (now, connection, data) => {
@@ -211,12 +212,10 @@ export class UtpMachine implements Machine<UtpEvent> {
   }
 
   pollEvent(): UtpEvent | undefined {
+    if (this.#nextEvent === this.#eventCount) return undefined
     const event = this.#events[this.#nextEvent]
-    if (event === undefined) return undefined
-    if (++this.#nextEvent === this.#events.length) {
-      this.#events.length = 0
-      this.#nextEvent = 0
-    }
+    this.#events[this.#nextEvent] = undefined
+    if (++this.#nextEvent === this.#eventCount) this.#nextEvent = this.#eventCount = 0
     return event
   }
 
@@ -224,6 +223,11 @@ export class UtpMachine implements Machine<UtpEvent> {
     const first = this.#deadlines.first()
     if (first === undefined) return undefined
     return { at: first.heapAt, reason: first.deadlineReason }
+  }
+
+  #emit(event: UtpEvent): void {
+    // The places are used again: cutting the array short costs more than all the rest of an event.
+    this.#events[this.#eventCount++] = event
   }
 
   #handleSyn(now: Micros, path: Path): void {
@@ -294,7 +298,7 @@ export class UtpMachine implements Machine<UtpEvent> {
       ack: entry.sequence,
       reorderLimit: entry.reorderLimit,
     })
-    this.#events.push({ type: 'incoming', connection })
+    this.#emit({ type: 'incoming', connection })
     return connection
   }
 
@@ -325,7 +329,7 @@ export class UtpMachine implements Machine<UtpEvent> {
 
   #move(now: Micros, connection: UtpConnection, path: Path): void {
     connection.setPath(now, path)
-    this.#events.push({ type: 'moved', connection })
+    this.#emit({ type: 'moved', connection })
   }
 
   /**

@@ -46,7 +46,7 @@ export class UtpStream extends Duplex {
   #peerEnded = false
   #passing = false
   /** Chunks to recycle once they were seen. Bounded by `readableHighWaterMark` and one chunk more. */
-  readonly #lent: Uint8Array[] = []
+  #lent: Uint8Array[] = []
   /** What the send buffer had no room for yet, and whom to tell when it is all in. */
   #unsent: Uint8Array[] = []
   /** Bytes of the first of them that are in already. */
@@ -109,9 +109,17 @@ export class UtpStream extends Duplex {
   }
 
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#unsent.push(chunk)
-    this.#whenSent = done
-    this.#send()
+    const size = this.#connection.write(this.#host.now(), chunk)
+    this.bytesWritten += size
+    this.#host.wake()
+    if (size === chunk.byteLength) {
+      if (this.#passing) release(chunk)
+      done()
+    } else {
+      this.#unsent.push(chunk)
+      this.#sentOfFirst = size
+      this.#whenSent = done
+    }
   }
 
   override _writev(
@@ -215,8 +223,7 @@ export class UtpStream extends Duplex {
       if (this.#passing) release(chunk)
       taken++
     }
-    if (full) this.#unsent.splice(0, taken)
-    else this.#unsent.length = 0
+    this.#unsent = full ? this.#unsent.slice(taken) : []
     this.#host.wake()
     if (full) return
     const done = this.#whenSent
@@ -234,10 +241,9 @@ export class UtpStream extends Duplex {
       took = true
       this.bytesRead += bytes.byteLength
       this.#wantsData = this.push(bytes)
-      if (this.#passing) {
-        this.#lent.push(bytes)
-        this.#takeBack()
-      }
+      if (!this.#passing) continue
+      if (this.readableLength === 0 && this.#lent.length === 0) this.#connection.recycle(bytes)
+      else this.#lent.push(bytes)
     }
     // Reading opened the window: the peer may have to be told.
     if (took) this.#host.wake()
@@ -249,9 +255,9 @@ export class UtpStream extends Duplex {
 
   #takeBack(): void {
     // Nothing waits in the stream: the listeners have seen all of it.
-    if (this.readableLength > 0) return
+    if (this.#lent.length === 0 || this.readableLength > 0) return
     for (const bytes of this.#lent) this.#connection.recycle(bytes)
-    this.#lent.length = 0
+    this.#lent = []
   }
 
   #reset(): void {
