@@ -1,4 +1,6 @@
 import { randomFillSync } from 'node:crypto'
+// The global of that name is a getter, which is asked for each datagram.
+import { performance } from 'node:perf_hooks'
 import type { Micros } from './machine.ts'
 
 /** Where time comes from. Drivers read it; protocol code is told. */

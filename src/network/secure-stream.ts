@@ -187,7 +187,7 @@ export class AuthenticEnd {
   /** TLSSocket pushes null at close_notify, and else only after the raw end, when we have looked already. */
   watch(tls: TLSSocket): void {
     tls.push = (chunk: unknown, encoding?: BufferEncoding) => {
-      if (chunk instanceof Buffer && this.onData !== undefined) return this.onData(chunk)
+      if (chunk !== null && this.onData !== undefined) return this.onData(chunk as Buffer)
       if (chunk !== null || this.rawEnded) return TLSSocket.prototype.push.call(tls, chunk, encoding)
       this.authentic = true
       this.onAuthentic()

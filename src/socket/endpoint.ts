@@ -1,4 +1,6 @@
 import { isIP } from 'node:net'
+// The global of that name is a getter.
+import { nextTick } from 'node:process'
 import { formatAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
 import { silentLogger, type Logger } from '../core/logger.ts'
@@ -318,7 +320,7 @@ export class UdpEndpoint {
       this.#drainAgain = true
     } else if (!this.#wakeScheduled && !this.#closed) {
       this.#wakeScheduled = true
-      process.nextTick(this.#onWake)
+      nextTick(this.#onWake)
     }
   }
 
@@ -454,7 +456,7 @@ const MAX_ROUNDS = 64
 const MAX_TIMEOUT = 0x7fffffff
 
 function throwOutside(error: unknown): void {
-  process.nextTick(() => {
+  nextTick(() => {
     throw error
   })
 }

@@ -43,7 +43,7 @@ export class SendMemory {
   /** One port less. */
   flushed(): void {
     if (++this.#flushed < this.#collecting.length) return
-    this.#collecting.length = 0
+    while (this.#collecting.length > 0) this.#collecting.pop()
     this.#flushed = 0
     this.#count = 0
     this.#used = 0

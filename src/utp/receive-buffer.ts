@@ -1,3 +1,7 @@
+// The global of that name is a getter.
+import { Buffer } from 'node:buffer'
+import { copy } from './copy.ts'
+
 const LARGEST_CHUNK = 65_536
 const SMALLEST_CHUNK = 2_048
 /** What comes alone to a quiet connection, at most so much, is cut from Node's own pool of memory. */
@@ -33,7 +37,7 @@ export class ReceiveBuffer {
       this.#chunkSize === SMALLEST_CHUNK
     ) {
       const alone = Buffer.allocUnsafe(total)
-      alone.set(from === 0 ? bytes : bytes.subarray(from))
+      copy(bytes, from, total, alone, 0)
       this.#full.push(alone)
       this.length = total
       return
@@ -48,7 +52,7 @@ export class ReceiveBuffer {
         this.#from = this.#to = 0
       }
       const size = Math.min(bytes.length - at, this.#chunk.length - this.#to)
-      this.#chunk.set(bytes.subarray(at, at + size), this.#to)
+      copy(bytes, at, size, this.#chunk, this.#to)
       this.#to += size
       at += size
       if (this.#to === this.#chunk.length) {

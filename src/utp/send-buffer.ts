@@ -1,4 +1,5 @@
 import { BLOCK, type BlockPool } from './block-pool.ts'
+import { copy } from './copy.ts'
 
 /**
  * Bytes written and not yet acknowledged in order: those before `sent` are in packets, the others wait. A packet is a
@@ -55,7 +56,7 @@ export class SendBuffer {
       const block = this.#blocks[Math.floor(from / BLOCK)] as Uint8Array
       const offset = from & (BLOCK - 1)
       const part = Math.min(left, BLOCK - offset)
-      into.set(block.subarray(offset, offset + part), to)
+      copy(block, offset, part, into, to)
       from += part
       to += part
       left -= part
@@ -76,8 +77,8 @@ export class SendBuffer {
   }
 
   clear(): void {
-    for (const block of this.#blocks) this.#pool.recycle(block)
-    this.#blocks.length = 0
+    for (let block = this.#blocks.pop(); block !== undefined; block = this.#blocks.pop())
+      this.#pool.recycle(block)
     this.#pool.rest()
     this.#from = this.length = this.waiting = 0
   }

@@ -138,6 +138,8 @@ export class UtpStream extends Duplex {
   }
 
   override _read(): void {
+    // When more was wanted already, nothing was left to read: the connection says when there is.
+    if (this.#wantsData) return
     this.#wantsData = true
     this.#receive()
   }
@@ -240,7 +242,12 @@ export class UtpStream extends Duplex {
       if (bytes === undefined) break
       took = true
       this.bytesRead += bytes.byteLength
-      this.#wantsData = this.push(bytes)
+      if (this.#passing && this.readableFlowing === true && this.readableLength === 0) {
+        // As `push` would, without its look for more in a tick of its own.
+        this.emit('data', bytes)
+      } else {
+        this.#wantsData = this.push(bytes)
+      }
       if (!this.#passing) continue
       if (this.readableLength === 0 && this.#lent.length === 0) this.#connection.recycle(bytes)
       else this.#lent.push(bytes)
