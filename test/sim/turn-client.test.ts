@@ -3,14 +3,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SECOND, type Micros, type Path } from '../../src/core/machine.ts'
 import { World, type Host, type SimSocket } from '../../src/sim/index.ts'
-import { TurnClient, type AllocationRequest, type TurnEvent } from '../../src/turn/index.ts'
+import { LongTermAuth } from '../../src/stun/index.ts'
+import { CallbackUsers, TurnClient, type AllocationRequest, type TurnEvent } from '../../src/turn/index.ts'
 import { credentials, RELAY_PORT, startRelay } from './turn-relay.ts'
 
 const RELAY = '192.0.2.1'
 const PEER = '192.0.2.2'
 
 /** A client with an allocation, and what it heard. */
-function startClient(host: Host, request: AllocationRequest = {}) {
+function startClient(host: Host, request: AllocationRequest = {}, auth = credentials()) {
   const socket = host.bind({ port: 1315 })
   const events: TurnEvent[] = []
   const heard: { path: Path; text: string }[] = []
@@ -18,7 +19,7 @@ function startClient(host: Host, request: AllocationRequest = {}) {
   const client = new TurnClient({
     rng: host.rng,
     server,
-    auth: credentials(),
+    auth,
     request,
     output: (_now, data) => {
       socket.send(data, server.remote)
@@ -247,4 +248,47 @@ test('what comes from elsewhere is not the client’s, whatever it looks like', 
     assert.equal(handle(socket.now(), { remote: { address: RELAY, port: RELAY_PORT }, via }, bytes), false)
   }
   assert.deepEqual({ heard: heard.length, events: events.length }, before)
+})
+
+/** A relay whose credentials say when they end, as a helper's do, and a client that gets some for six hours. */
+function startTimeLimited(world: World, relay: Host) {
+  const now = (): number => world.now / SECOND
+  const passwordOf = (username: string): string | undefined =>
+    Number(username.split(':')[0]) > now() ? 'secret' : undefined
+  startRelay(relay, new CallbackUsers('relay.test', passwordOf, (username) => username.split(':')[1]!))
+  const credentialsUntil = (until: number): LongTermAuth => new LongTermAuth(`${until}:node`, 'secret')
+  const started = startClient(world.publicHost('client', { addresses: ['192.0.2.3'] }), {}, credentialsUntil(6 * 3_600))
+  return { ...started, credentialsUntil }
+}
+
+test('credentials that end take the allocation with them', () => {
+  const { world, relay } = startWorld(3)
+  const { types } = startTimeLimited(world, relay)
+  world.runFor(7 * 3_600 * SECOND)
+  assert.deepEqual(types(), ['allocated', 'lost'])
+})
+
+test('with new credentials of the same user it stands, and its paths work', () => {
+  const { world, relay } = startWorld(3)
+  const { client, send, heard, types, credentialsUntil } = startTimeLimited(world, relay)
+  const peer = startPeer(world)
+  for (let hours = 6; hours <= 60; hours += 6) {
+    world.runFor((6 * 3_600 - 600) * SECOND)
+    client.setCredentials(credentialsUntil(2 * hours * 3_600))
+  }
+  send(peer.socket, 'still here')
+  world.runFor(SECOND)
+  assert.deepEqual(types(), ['allocated'])
+  assert.equal(heard.at(-1)?.text, 'still here')
+})
+
+test('credentials of another user are refused for it: its path is not theirs', () => {
+  const { world, relay } = startWorld(3)
+  const { client, socket, attachment, types } = startTimeLimited(world, relay)
+  world.runFor(SECOND)
+  client.setCredentials(new LongTermAuth(`${12 * 3_600}:somebody else`, 'secret'))
+  client.recheck(socket.now())
+  attachment.wake()
+  world.runFor(3_600 * SECOND)
+  assert.equal(types()[1], 'lost')
 })

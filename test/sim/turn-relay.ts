@@ -1,20 +1,23 @@
 /** A TURN server of ours on a simulated host, which can be restarted. */
 import type { Path } from '../../src/core/machine.ts'
 import type { Host } from '../../src/sim/index.ts'
-import { LongTermAuth, LongTermServerAuth, StaticUsers } from '../../src/stun/index.ts'
+import { LongTermAuth, LongTermServerAuth, StaticUsers, type CredentialStore } from '../../src/stun/index.ts'
 import { PeerPolicy, Relay, TurnServer, type OpenRequest, type RelayedSocket } from '../../src/turn/index.ts'
 
 export const RELAY_PORT = 3478
 export const credentials = (): LongTermAuth => new LongTermAuth('user', 'secret')
 
 /** @returns the end of it: everything it knew is forgotten. */
-export function startRelay(host: Host): () => void {
+export function startRelay(
+  host: Host,
+  users: CredentialStore = new StaticUsers('relay.test', { user: 'secret' }),
+): () => void {
   const secret = new Uint8Array(32)
   host.rng.fill(secret)
   const relay = new Relay({
     rng: host.rng,
     families: [1],
-    auth: new LongTermServerAuth(new StaticUsers('relay.test', { user: 'secret' }), secret, 600_000_000),
+    auth: new LongTermServerAuth(users, secret, 600_000_000),
     // The simulated internet is made of documentation addresses.
     policy: new PeerPolicy({ allow: ['0.0.0.0/0'] }),
   })

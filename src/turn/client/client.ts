@@ -89,6 +89,14 @@ export class TurnClient implements Machine<TurnEvent> {
     return this.#requests.auth
   }
 
+  /**
+   * Later requests carry these, of the same user: time-limited ones end sooner than what was allocated with them. Other
+   * servers than natwork's may refuse them for an allocation that stands (441); the next one is asked for with them then.
+   */
+  setCredentials(auth: ClientAuth): void {
+    this.#requests.auth = auth
+  }
+
   /** Asks for the allocation: `allocated` or `failed` follows. Does something only the first time, or after `failed`. */
   allocate(now: Micros): void {
     this.#lifecycle.start(now)

@@ -52,6 +52,8 @@ export class Requests {
   readonly #asked = new Map<StunTransaction, Ask>()
   /** Whose doubt was told. */
   readonly #doubted = new WeakSet<StunTransaction>()
+  /** Credentials that others have taken the place of. */
+  readonly #replaced = new WeakSet<ClientAuth>()
   readonly #view = new StunView()
 
   constructor(options: { rng: Rng; server: Path; auth: ClientAuth | undefined; reliable: boolean }) {
@@ -73,6 +75,12 @@ export class Requests {
   /** With the server's last challenge: what signs a ConnectionBind on another connection. */
   get auth(): ClientAuth | undefined {
     return this.#auth
+  }
+
+  /** Takes the place of those that are about to end; what is under way goes on with the old ones. */
+  set auth(auth: ClientAuth | undefined) {
+    if (this.#auth !== undefined) this.#replaced.add(this.#auth)
+    this.#auth = auth
   }
 
   /** Another server comes next, with a challenge of its own (RFC 8489 §10). */
@@ -140,7 +148,8 @@ export class Requests {
       if (event.type === 'response') {
         // After a redirection the allocation lives on the other server, with its challenge.
         this.#server = transaction.path
-        this.#auth = transaction.auth
+        if (transaction.auth !== undefined && !this.#replaced.has(transaction.auth))
+          this.#auth = transaction.auth
         ask.done(now, { ok: true, response: event.response, since: transaction.startedAt })
       } else {
         const { error } = event

@@ -74,7 +74,7 @@ export class Mobility {
       relay.refuse(ask, ErrorCode.AllocationMismatch)
       return
     }
-    if (allocation.username !== user.username) {
+    if (allocation.account !== user.account) {
       relay.refuse(ask, ErrorCode.WrongCredentials, undefined, { allocation: allocation.id })
       return
     }

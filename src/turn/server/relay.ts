@@ -178,7 +178,7 @@ export class Relay {
     if (allocation === undefined && !this.#withinRate(now, link)) return true
     const user = this.#authenticate(now, link, view)
     // From the 5-tuple of an allocation others' passwords are guessed no faster.
-    const isOwner = user.ok && user.username === allocation?.username
+    const isOwner = user.ok && user.account === allocation?.account
     if (allocation !== undefined && !isOwner && !this.#withinRate(now, link)) return true
     if (!user.ok) {
       this.#reject(link, view, user.code, { challenge: user.challenge })
@@ -373,7 +373,8 @@ export class Relay {
       this.refuse(ask, ErrorCode.AllocationMismatch)
       return undefined
     }
-    if (allocation.username !== ask.user.username) {
+    // Time-limited credentials end sooner than what was allocated with them: newer ones of the same user do as well.
+    if (allocation.account !== ask.user.account) {
       this.refuse(ask, ErrorCode.WrongCredentials, undefined, { allocation: allocation.id })
       return undefined
     }

@@ -112,7 +112,7 @@ export class TcpRelaying {
       relay.refuse(ask, ErrorCode.BadRequest)
       return
     }
-    if (pending.allocation.username !== user.username) {
+    if (pending.allocation.account !== user.account) {
       relay.refuse(ask, ErrorCode.WrongCredentials, undefined, { allocation: pending.allocation.id })
       return
     }

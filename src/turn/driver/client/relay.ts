@@ -3,7 +3,7 @@ import type { SocketAddress } from '../../../core/address.ts'
 import { formatAddress } from '../../../core/address.ts'
 import type { Logger } from '../../../core/logger.ts'
 import type { Path } from '../../../core/machine.ts'
-import type { StunPeerError } from '../../../stun/index.ts'
+import type { ClientAuth, StunPeerError } from '../../../stun/index.ts'
 import type { Allocation, IcmpError, TurnEvent } from '../../client/index.ts'
 import { forbidThrough, giveBack, permitThrough, requireAddress, type RelayLink } from './link.ts'
 
@@ -102,6 +102,11 @@ export class RelayAllocation extends EventEmitter<RelayEvents> {
     const path = this.path(to)
     path.via?.send(this.#link.now(), { path, data })
     this.#link.wake()
+  }
+
+  /** Later requests carry these, of the same user: for time-limited credentials that are about to end. */
+  setCredentials(auth: ClientAuth): void {
+    this.#link.client.setCredentials(auth)
   }
 
   /** This machine's own address may have changed (it woke up, or changed networks): does the allocation still stand? */
