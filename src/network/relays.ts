@@ -64,6 +64,8 @@ export class Relays {
     }
     for (const source of sources) {
       const { channel, tls } = source
+      for (const entry of this.#allocations.values())
+        if (entry.channel.peer === channel.peer) entry.channel = channel
       if (tls === undefined) {
         this.#grant(channel).catch(() => undefined)
       } else if (!this.#kept.has(channel)) {
@@ -206,16 +208,54 @@ export class Relays {
     let entry = this.#allocations.get(key)
     if (entry === undefined) {
       const ended = new AbortController()
-      entry = { key, users: 0, ended, permitted: new Map(), relay: this.#allocate(source, ended.signal) }
+      const relay = this.#allocate(source, ended.signal)
+      entry = { key, channel: source.channel, users: 0, ended, permitted: new Map(), relay }
       const made = entry
-      made.relay.then(
-        (relay) => relay.setMaxListeners(0),
+      relay.then(
+        (one) => this.#renewLater(made, one.setMaxListeners(0)),
         () => this.#forget(made),
       )
       this.#allocations.set(key, made)
     }
     clearTimeout(entry.timer)
     return entry
+  }
+
+  /** Credentials end after some hours: an allocation that is still in use goes on with newer ones, or is asked for with them. */
+  #renewLater(entry: Entry, relay: RelayAllocation): void {
+    let timer: NodeJS.Timeout | undefined
+    let used = this.#grants.get(entry.channel.peer)?.grant
+    const renew = async (): Promise<void> => {
+      clearTimeout(timer)
+      try {
+        const grant = await this.#grant(entry.channel)
+        if (grant !== used) relay.setCredentials(new LongTermAuth(grant.username, grant.password))
+        used = grant
+        schedule()
+      } catch (error) {
+        const { peer } = entry.channel
+        this.#session.context.logger.debug('no newer credentials', {
+          helper: peer,
+          error: asError(error).message,
+        })
+        schedule(spare)
+      }
+    }
+    const schedule = (time?: number): void => {
+      const left = (this.#grants.get(entry.channel.peer)?.until ?? 0) * 1_000 - Date.now()
+      clearTimeout(timer)
+      if (isOver) return
+      timer = setTimeout(() => void renew(), time ?? Math.max(left - renewBefore * 1_000, left / 2))
+      timer.unref()
+    }
+    let isOver = false
+    // A machine that slept for longer finds its allocation gone.
+    relay.on('lost', () => void renew())
+    relay.once('close', () => {
+      isOver = true
+      clearTimeout(timer)
+    })
+    schedule()
   }
 
   #forget(entry: Entry): void {
@@ -266,6 +306,8 @@ export class Relays {
 
 interface Entry {
   readonly key: string
+  /** The newest one to the helper. */
+  channel: ControlChannel
   users: number
   readonly ended: AbortController
   readonly relay: Promise<RelayAllocation>

@@ -6,20 +6,27 @@ import type { ControlChannel } from '../../../src/network/control.ts'
 import { Relays, type RelaySource, type RelayUser } from '../../../src/network/relays.ts'
 import type { Session } from '../../../src/network/session.ts'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
-import { StaticUsers } from '../../../src/stun/index.ts'
-import { MAX_PERMISSIONS, RelayHost } from '../../../src/turn/index.ts'
+import { CallbackUsers, MAX_PERMISSIONS, RelayHost } from '../../../src/turn/index.ts'
 
 /** A relay on loopback, a node's port, and its relays; `seen` counts peers for whom there was no room, and questions for credentials. */
-async function open(t: TestContext) {
+async function open(t: TestContext, lifetime = 3_600) {
   const [server, own] = await Promise.all([1, 2].map(() => UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })))
+  const seen = { refused: 0, asked: 0, usernames: new Set<string>() }
   const host = new RelayHost({
-    users: new StaticUsers('natwork', { node: 'password' }),
+    users: new CallbackUsers(
+      'natwork',
+      (username) => {
+        const isGood = Number(username.split(':')[0]) > Date.now()
+        if (isGood) seen.usernames.add(username)
+        return isGood ? 'password' : undefined
+      },
+      (username) => username.split(':')[1]!,
+    ),
     addresses: [{ host: '127.0.0.1' }],
     peers: { allow: ['0.0.0.0/0'] },
     limits: { permissions: 4 * MAX_PERMISSIONS },
   })
   host.attach(server!, 'rfc8656')
-  const seen = { refused: 0, asked: 0 }
   const logger = {
     debug: (text: string) => {
       if (text.includes('no more peers')) seen.refused++
@@ -39,7 +46,8 @@ async function open(t: TestContext) {
       peer,
       ask: () => {
         seen.asked++
-        return Promise.resolve({ relay: { username: 'node', password: 'password', lifetime: 3_600 } })
+        const username = `${Date.now() + lifetime * 1_000}:node`
+        return Promise.resolve({ relay: { username, password: 'password', lifetime } })
       },
     } as unknown as ControlChannel,
     address: server!.address,
@@ -146,4 +154,14 @@ test('a relay that leads nowhere is not the last one: the next helper is asked, 
     return false
   }, gone)
   assert.equal(gone.candidates.length, 1)
+})
+
+test('an allocation goes on with newer credentials than it was made with', { timeout: 10_000 }, async (t) => {
+  const { seen, borrow } = await open(t, 1)
+  const user = new User()
+  await borrow(user)
+  for (let n = 1; seen.usernames.size < 4; n++) {
+    user.permit([`10.1.1.${n % 256}`])
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
 })
