@@ -257,7 +257,11 @@ function startTimeLimited(world: World, relay: Host) {
     Number(username.split(':')[0]) > now() ? 'secret' : undefined
   startRelay(relay, new CallbackUsers('relay.test', passwordOf, (username) => username.split(':')[1]!))
   const credentialsUntil = (until: number): LongTermAuth => new LongTermAuth(`${until}:node`, 'secret')
-  const started = startClient(world.publicHost('client', { addresses: ['192.0.2.3'] }), {}, credentialsUntil(6 * 3_600))
+  const started = startClient(
+    world.publicHost('client', { addresses: ['192.0.2.3'] }),
+    {},
+    credentialsUntil(6 * 3_600),
+  )
   return { ...started, credentialsUntil }
 }
 
