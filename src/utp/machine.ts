@@ -53,6 +53,12 @@ const MAX_PATHS = 4
 /** How far the first packet of a new connection may lie beyond the SYN: those before it may be late. */
 const FIRST_FLIGHT = 1_024
 
+/**
+ * Datagrams that a connection sends before the next one's turn. More spare the processor's cache on both sides (10 % of
+ * the time with 200 connections), fewer let a lone message pass the others' bulk sooner.
+ */
+const TURN = 4
+
 export interface UtpMachineStats {
   /** Connections, lingering ones included. */
   readonly connections: number
@@ -91,6 +97,8 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** The round of connections that may have something to send: a list through the connections themselves. */
   #firstActive: UtpConnection | undefined
   #lastActive: UtpConnection | undefined
+  /** Datagrams that the first of them has sent in its turn. */
+  #turn = 0
   #count = 0
   #resetsSent = 0
   #unknown = 0
@@ -202,10 +210,11 @@ export class UtpMachine implements Machine<UtpEvent> {
       connection.isActive = false
       const transmit = connection.pollTransmit(now)
       if (transmit !== undefined) {
-        // One datagram each in turn: behind the others.
-        this.#activate(connection)
+        if (++this.#turn < TURN) this.#activateFirst(connection)
+        else this.#endTurn(connection)
         return transmit
       }
+      this.#turn = 0
       if (connection.state !== 'closed') this.#deadlines.update(connection, connection.deadline)
     }
     return undefined
@@ -401,6 +410,19 @@ export class UtpMachine implements Machine<UtpEvent> {
     if (this.#lastActive === undefined) this.#firstActive = connection
     else this.#lastActive.nextActive = connection
     this.#lastActive = connection
+  }
+
+  #activateFirst(connection: UtpConnection): void {
+    if (connection.isActive) return
+    connection.isActive = true
+    connection.nextActive = this.#firstActive
+    this.#firstActive = connection
+    this.#lastActive ??= connection
+  }
+
+  #endTurn(connection: UtpConnection): void {
+    this.#turn = 0
+    this.#activate(connection)
   }
 
   #rebind(connection: UtpConnection): void {

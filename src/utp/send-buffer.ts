@@ -19,6 +19,8 @@ export class SendBuffer {
   readonly #blocks: Uint8Array[] = []
   #from = 0
   readonly #pool: BlockPool
+  /** The pool counts this one among those that hold blocks. */
+  #holding = false
 
   constructor(pool: BlockPool) {
     this.#pool = pool
@@ -27,6 +29,8 @@ export class SendBuffer {
   /** Copies `bytes` in: the caller may use its buffer again. */
   push(bytes: Uint8Array): void {
     const total = bytes.length
+    if (!this.#holding) this.#pool.begin()
+    this.#holding = true
     let end = this.#from + this.length
     for (let at = 0; at < total;) {
       if (end === this.#blocks.length * BLOCK) this.#blocks.push(this.#pool.take())
@@ -77,6 +81,8 @@ export class SendBuffer {
   }
 
   clear(): void {
+    if (this.#holding) this.#pool.end()
+    this.#holding = false
     for (let block = this.#blocks.pop(); block !== undefined; block = this.#blocks.pop())
       this.#pool.recycle(block)
     this.#pool.rest()

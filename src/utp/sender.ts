@@ -29,8 +29,6 @@ const LIBUTP_REORDER_LIMIT = 1_023
 const STALE_ACKS = 4_096
 /** RFC 8985 §7.2: WCDelAckT is 200 ms for TCP; ours and libutp's acks wait 10 ms at most. Rounded up for slow timers. */
 const PEER_ACK_DELAY: Micros = 25_000
-/** Written bytes that are taken, at least. */
-const LEAST_BUFFER = 524_288
 /** A window, and this part of it that is ready when acknowledgements come; a second window while that is less. */
 const READY = 1 / 4
 const LEAST_READY = 1_048_576
@@ -64,6 +62,7 @@ export class Sender {
   readonly #datagrams: Datagrams
   readonly #pacer = new Pacer()
   readonly #loss: LossDetector
+  readonly #blocks: BlockPool
   readonly #limit: number
   #packetLimit = LIBUTP_REORDER_LIMIT
   #ending = false
@@ -92,6 +91,7 @@ export class Sender {
   ) {
     this.ring = new SendRing(first)
     this.rtt = rtt
+    this.#blocks = blocks
     this.#limit = limit
     this.#controller = controller
     this.#mtu = mtu
@@ -121,7 +121,7 @@ export class Sender {
   get limit(): number {
     const { window } = this.#controller
     const wanted = window + Math.max(Math.min(window, LEAST_READY), window * READY)
-    return Math.min(this.#limit, Math.ceil(Math.max(LEAST_BUFFER, wanted)))
+    return Math.min(this.#limit, Math.ceil(Math.max(this.#blocks.ahead, wanted)))
   }
 
   get windowSize(): number {
