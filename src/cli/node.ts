@@ -52,7 +52,7 @@ export interface NodeStatus {
 /** How it is connected with another node. */
 export interface LinkStatus {
   readonly peer: string
-  readonly state: 'connecting' | 'connected' | 'interrupted'
+  readonly state: 'connecting' | 'connected' | 'interrupted' | 'idle'
   readonly path: 'direct' | 'relayed' | undefined
   readonly remote: string | undefined
   /** Milliseconds. */

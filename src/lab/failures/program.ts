@@ -29,7 +29,7 @@ export type Said = { readonly at: number } & (
   | { readonly says: 'gap'; readonly from: number; readonly to: number }
   | {
       readonly says: 'path'
-      readonly state: 'connecting' | 'connected' | 'interrupted'
+      readonly state: 'connecting' | 'connected' | 'interrupted' | 'idle'
       readonly path?: PathKind
       readonly local?: string
       readonly remote?: string

@@ -14,11 +14,18 @@ export interface PathUse {
   readonly until: Date | undefined
 }
 
+/**
+ * - `connecting`: no path yet.
+ * - `connected`: there is one.
+ * - `interrupted`: there was one, and another is being looked for.
+ * - `idle`: there is none, and nothing here wants one: what used it has ended, or could not be had.
+ */
+export type ConnectionState = 'connecting' | 'connected' | 'interrupted' | 'idle'
+
 /** How this node is connected with another one: a snapshot. */
 export interface NodeConnection {
   readonly peer: NodeId
-  /** `connecting`: no path yet; `interrupted`: there was one, and another is being looked for. */
-  readonly state: 'connecting' | 'connected' | 'interrupted'
+  readonly state: ConnectionState
   /** The path in use, with its addresses. */
   readonly path: PathUse | undefined
   /** The round trip, milliseconds. */

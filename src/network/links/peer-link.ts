@@ -18,7 +18,7 @@ import type { NodeId } from '../node-id.ts'
 import type { RelayUser } from '../relays.ts'
 import type { LinkAnswer, LinkCandidates, LinkMessage, LinkOffer } from '../signalling/message.ts'
 import type { Signal, SignalTarget } from '../signalling/signaller.ts'
-import type { NodeConnection, PathUse } from './connection.ts'
+import type { ConnectionState, NodeConnection, PathUse } from './connection.ts'
 import { borrowerFor } from './borrower.ts'
 import { withNewestPort, withoutPort } from './gather.ts'
 import type { LinkHost } from './link-host.ts'
@@ -118,7 +118,7 @@ export class PeerLink {
     const rtt = session?.path?.rtt ?? streams.find(({ smoothedRtt }) => smoothedRtt > 0)?.smoothedRtt
     return {
       peer: this.peer,
-      state: path !== undefined ? 'connected' : this.#history.uses.length > 0 ? 'interrupted' : 'connecting',
+      state: this.#state,
       path,
       rtt: rtt === undefined ? undefined : rtt / 1_000,
       ...this.#past.with(this.#streams),
@@ -127,6 +127,14 @@ export class PeerLink {
       pairs: session?.pairs ?? [],
       trace: session?.trace ?? [],
     }
+  }
+
+  get #state(): ConnectionState {
+    if (this.#history.current !== undefined) return 'connected'
+    const isWanted = this.#streams.size + this.#waiting.size > 0
+    const wasThere = this.#history.uses.length > 0
+    if (!isWanted && (wasThere || this.#session === undefined)) return 'idle'
+    return wasThere ? 'interrupted' : 'connecting'
   }
 
   /**
