@@ -19,6 +19,8 @@ export class UnverifiedBudget {
 export class TargetBudget {
   /** Bounded by {@link MAX_TARGETS}. */
   readonly #taken = new Map<string, number>()
+  /** Of what this node's owner has agreed to, apart from the rest: checks of a flow that it found must still have room. Bounded alike. */
+  readonly #agreed = new Map<string, number>()
   #windowEnds: Micros = -Infinity
 
   /** `agreed`: so many more, by the word of this node's owner. */
@@ -26,17 +28,29 @@ export class TargetBudget {
     if (now >= this.#windowEnds) {
       this.#windowEnds = now + UNVERIFIED_WINDOW
       this.#taken.clear()
+      this.#agreed.clear()
     }
-    const taken = this.#taken.get(address)
-    // One that made room would be counted from nothing when it is named again.
-    if (taken === undefined ? this.#taken.size >= MAX_TARGETS : taken >= MAX_PER_TARGET + agreed) return false
-    this.#taken.set(address, (taken ?? 0) + 1)
-    return true
+    return (
+      (agreed > 0 && takeOf(this.#agreed, address, agreed)) || takeOf(this.#taken, address, MAX_PER_TARGET)
+    )
   }
 
   /** So many of them went to the one who answers there. */
   giveBack(address: string, count: number): void {
-    const taken = this.#taken.get(address)
-    if (taken !== undefined) this.#taken.set(address, Math.max(0, taken - count))
+    let left = count
+    for (const counts of [this.#agreed, this.#taken]) {
+      const taken = counts.get(address)
+      if (taken === undefined) continue
+      counts.set(address, Math.max(0, taken - left))
+      left = Math.max(0, left - taken)
+    }
   }
+}
+
+function takeOf(counts: Map<string, number>, address: string, most: number): boolean {
+  const taken = counts.get(address)
+  // One that made room would be counted from nothing when it is named again.
+  if (taken === undefined ? counts.size >= MAX_TARGETS : taken >= most) return false
+  counts.set(address, (taken ?? 0) + 1)
+  return true
 }

@@ -289,8 +289,8 @@ test('a full cone and a symmetric NAT are direct with the first check, also wher
 test('two symmetric NATs with random ports stay relayed, unless an exhaustive search is asked for', () => {
   assert.equal(settled(meet('symmetric', 'symmetric'), 10 * SECOND), false)
   const exhaustive = { packets: 130_000, perSecond: 2500 }
-  // This seed's luck is that it takes two seconds; others take up to a minute.
-  const meeting = meet('symmetric-random', 'symmetric-random', { exhaustive, seed: 14 })
+  // This seed's luck is that it takes four seconds, and more packets than anybody may send without; others take up to a minute.
+  const meeting = meet('symmetric-random', 'symmetric-random', { exhaustive, seed: 33 })
   assert.ok(settled(meeting, 60 * SECOND))
 })
 

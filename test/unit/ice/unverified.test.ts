@@ -23,3 +23,13 @@ test('what went to one who answers counts no longer, and an agreed budget comes 
   assert.ok(budget.take(0, '192.0.2.1', 1))
   assert.equal(budget.take(0, '192.0.2.1', 1), false)
 })
+
+test('what the owner has agreed to leaves the others their room', () => {
+  const budget = new TargetBudget()
+  for (let n = 0; n < 2 * MAX_PER_TARGET; n++) assert.ok(budget.take(0, '192.0.2.1', 2 * MAX_PER_TARGET))
+  for (let n = 0; n < MAX_PER_TARGET; n++) assert.ok(budget.take(0, '192.0.2.1'))
+  assert.equal(budget.take(0, '192.0.2.1'), false)
+  budget.giveBack('192.0.2.1', 2 * MAX_PER_TARGET + 1)
+  assert.ok(budget.take(0, '192.0.2.1'))
+  assert.equal(budget.take(0, '192.0.2.1'), false)
+})
