@@ -133,6 +133,11 @@ describe('relaying to what only the relay can reach (Slack 2020, CVE-2020-26262,
     const nat64 = new PeerPolicy({ allow: ['64:ff9b::/96'] })
     assert.equal(nat64.refusesAddress('64:ff9b::808:808'), undefined)
     assert.ok(nat64.refusesAddress('64:ff9b::a00:1'))
+    // No allow list opens tunnels that may lead back here (RFC 8656 §21.4).
+    const all = new PeerPolicy({ allow: ['::/0', '0.0.0.0/0'] })
+    assert.equal(all.refusesAddress('fd00::1'), undefined)
+    assert.ok(all.refusesAddress('2002:808:808::1'))
+    assert.ok(all.refusesAddress('2001:0:808:808::f7f7:f7f7'))
   })
 })
 

@@ -1,5 +1,5 @@
 import type { SocketAddress } from '../../core/address.ts'
-import { formatAddress } from '../../core/address.ts'
+import { familyOf, formatAddress } from '../../core/address.ts'
 import { canonicalIp } from '../../core/ip.ts'
 import type { Carrier, Micros, Path, Transmit } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
@@ -14,6 +14,7 @@ import {
 import { Channels } from './channels.ts'
 import { FrameRing } from './frames.ts'
 import { Peer } from './peer.ts'
+import type { Allocation } from './options.ts'
 import { MAX_HELD, Permissions, type Permission } from './permissions.ts'
 import type { Requests } from './requests.ts'
 
@@ -73,9 +74,9 @@ export class RelayCarrier implements Carrier {
   }
 
   /** The server has the allocation: what was asked for before is asked of it now. */
-  live(now: Micros): void {
+  live(now: Micros, { relayed }: Allocation): void {
     this.#isLive = true
-    this.#permissions.resume(now)
+    this.#permissions.resume(now, new Set(relayed.map(({ address }) => familyOf(address))))
   }
 
   /** Nothing can be sent for now, and open requests were given up: what is sent is held or dropped. */

@@ -48,10 +48,13 @@ export class TurnClient implements Machine<TurnEvent> {
     this.#lifecycle = new Lifecycle(this.#requests, request, {
       allocated: (now, allocation, isRenewal) => {
         this.#events.push({ type: isRenewal ? 'renewed' : 'allocated', allocation })
-        this.#carrier.live(now)
+        this.#carrier.live(now, allocation)
       },
       paused: () => this.#carrier.pause(),
-      resumed: (now) => this.#carrier.live(now),
+      resumed: (now) => {
+        const { allocation } = this.#lifecycle
+        if (allocation !== undefined) this.#carrier.live(now, allocation)
+      },
       failed: (error, retryAfter) => this.#events.push({ type: 'failed', error, retryAfter }),
       lost: (now, error) => {
         this.#events.push({ type: 'lost', error })

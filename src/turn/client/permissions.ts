@@ -1,5 +1,6 @@
 import { SECOND, type Micros } from '../../core/machine.ts'
-import { Attribute, ErrorCode, Method, type StunBuilder, type StunPeerError } from '../../stun/index.ts'
+import { familyOf } from '../../core/address.ts'
+import { Attribute, ErrorCode, Method, StunPeerError, type StunBuilder } from '../../stun/index.ts'
 import { PERMISSION_LIFETIME } from '../protocol/index.ts'
 import type { Peer } from './peer.ts'
 import type { Answer, Requests } from './requests.ts'
@@ -51,6 +52,8 @@ export class Permissions {
   readonly #byAddress = new Map<string, Permission>()
   #waiting: Permission[] = []
   #inFlight = false
+  /** Of the relayed addresses: others are not asked for (§10.1). */
+  #families: ReadonlySet<4 | 6> = new Set()
   #nextAt: Micros = Infinity
 
   constructor(requests: Requests, handler: PermissionsHandler) {
@@ -91,7 +94,8 @@ export class Permissions {
   }
 
   /** Asks for what was wished for while nothing could be asked. */
-  resume(now: Micros): void {
+  resume(now: Micros, families: ReadonlySet<4 | 6>): void {
+    this.#families = families
     for (const permission of this.#byAddress.values()) {
       if (permission.pinned || permission.held.length > 0) this.want(now, permission)
     }
@@ -137,6 +141,10 @@ export class Permissions {
   }
 
   #enqueue(now: Micros, permission: Permission): void {
+    if (!this.#families.has(familyOf(permission.address))) {
+      this.#refused(now, permission, unreachable(permission.address))
+      return
+    }
     permission.asking = true
     this.#waiting.push(permission)
     this.#ask(now)
@@ -181,13 +189,22 @@ export class Permissions {
         this.#enqueue(now, permission)
         continue
       }
-      permission.held = []
-      permission.askAfter = now + (status === 0 ? AFTER_SILENCE : AFTER_REFUSAL)
-      if (permission.until > now) permission.refreshAt = permission.askAfter
-      if (permission.pinned || permission.until > now)
-        this.#nextAt = Math.min(this.#nextAt, permission.askAfter)
-      if (status !== 0) this.#handler.refused(permission.address, error)
+      if (status === 0) this.#rest(now, permission, AFTER_SILENCE)
+      else this.#refused(now, permission, error)
     }
+  }
+
+  #refused(now: Micros, permission: Permission, error: StunPeerError): void {
+    this.#rest(now, permission, AFTER_REFUSAL)
+    this.#handler.refused(permission.address, error)
+  }
+
+  #rest(now: Micros, permission: Permission, span: Micros): void {
+    permission.held = []
+    permission.askAfter = now + span
+    if (permission.until > now) permission.refreshAt = permission.askAfter
+    if (permission.pinned || permission.until > now)
+      this.#nextAt = Math.min(this.#nextAt, permission.askAfter)
   }
 
   #evict(): boolean {
@@ -216,6 +233,13 @@ const REFRESH_AHEAD = 60 * SECOND
 const AFTER_SILENCE = SECOND
 /** 403, 443, 508 …: the answer will be the same for a while (§7.4 says a minute of the last). */
 const AFTER_REFUSAL = 60 * SECOND
+
+function unreachable(address: string): StunPeerError {
+  return new StunPeerError(
+    'ERR_NATWORK_STUN_INVALID_RESPONSE',
+    `the relay gave no IPv${familyOf(address)} address to reach ${address} from: ask for the family "both"`,
+  )
+}
 
 function writeAddresses(builder: StunBuilder, permissions: readonly Permission[]): void {
   for (const { address } of permissions)

@@ -211,6 +211,9 @@ export class Allocating {
     if (hasToken && reservation?.username !== user.username) return ErrorCode.InsufficientCapacity
     const families = reservation?.families ?? familiesFor(relay, requested, additional)
     if (families === undefined) return ErrorCode.AddressFamilyNotSupported
+    // "unable to access the state of the Don't Fragment (DF) bit in the IPv4 header, it MUST reject" (RFC 8656 §3.7).
+    const translates = families.includes(AddressFamily.Ipv6) && familyOf(link.remote.address) === 4
+    if (fragment && translates && link.kind === 'udp') return ErrorCode.UnknownAttribute
     return {
       transport,
       families,

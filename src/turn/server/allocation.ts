@@ -56,7 +56,8 @@ export class Allocation implements Expiring {
   /** The address that the quota per source counts: the one that it was made from. */
   readonly source: string
   readonly transactionId: string
-  readonly sockets: readonly RelayedSocket[]
+  /** One, or two of different families until {@link giveBack}. */
+  sockets: readonly RelayedSocket[]
   /** Told again when the Allocate is retransmitted. */
   reservationToken: Uint8Array | undefined
   addressError: { readonly family: number; readonly code: number } | undefined
@@ -205,6 +206,18 @@ export class Allocation implements Expiring {
     permission.channels?.delete(peer.remote.port)
     if (permission.channels?.size === 0) permission.channels = undefined
     this.#lastPath = undefined
+  }
+
+  /** One address of a dual allocation ends; "MUST NOT affect" what belongs to the other family (RFC 8656 §8.1). */
+  giveBack(family: 4 | 6): void {
+    const gone = this.sockets.filter(({ address }) => familyOf(address.address) === family)
+    this.sockets = this.sockets.filter((socket) => !gone.includes(socket))
+    for (const channel of this.#channels.values()) if (gone.includes(channel.socket)) this.#unbind(channel)
+    for (const address of this.#permissions.keys()) {
+      if (familyOf(address) === family) this.#permissions.delete(address)
+    }
+    this.#lastPath = undefined
+    for (const socket of gone) socket.close()
   }
 
   /** Does this 5-tuple own the channel? A number whose binding is over is still no other protocol's. */

@@ -120,7 +120,10 @@ export class Mobility {
       response.uint32(Attribute.Lifetime, seconds(lifetime))
       if (ticket !== undefined) response.bytes(Attribute.MobilityTicket, ticket)
     })
-    if (lifetime === 0) relay.end(now, allocation, 'closed by client')
+    if (lifetime > 0) return
+    if (family === undefined || allocation.sockets.length === 1)
+      relay.end(now, allocation, 'closed by client')
+    else allocation.giveBack(family === AddressFamily.Ipv6 ? 6 : 4)
   }
 
   #forgetting(now: Micros, allocation: Allocation, ticket: Uint8Array): Expiring {

@@ -1,4 +1,4 @@
-import { formatAddress } from '../../core/address.ts'
+import { familyOf, formatAddress } from '../../core/address.ts'
 import type { SocketAddress } from '../../core/address.ts'
 import type { Micros } from '../../core/machine.ts'
 import { Attribute, ErrorCode } from '../../stun/codec/registry.ts'
@@ -95,7 +95,7 @@ export function handleSend(relay: Relay, now: Micros, link: ClientLink, view: St
   if (link === allocation.nextLink) relay.moved(now, allocation)
   const from = data + 4
   const length = view.lengthAt(data)
-  if (view.has(Attribute.DontFragment) && length > MAX_UNFRAGMENTED) {
+  if (length > MAX_UNFRAGMENTED && view.has(Attribute.DontFragment) && !isTranslated(link, peer)) {
     // What ICMP would say: fragmentation needed (3/4), or packet too big (2/0).
     const six = peer.address.includes(':')
     allocation.handlePeerIcmp(now, peer, six ? 2 : 3, six ? 0 : 4, LINK_MTU)
@@ -135,6 +135,11 @@ const NEVER = -1
  */
 const LINK_MTU = 1_500
 const MAX_UNFRAGMENTED = LINK_MTU - 48
+
+/** "the DONT-FRAGMENT attribute MUST be ignored" where either side of two UDP packets is IPv6 (RFC 8656 §13). */
+function isTranslated(link: ClientLink, peer: SocketAddress): boolean {
+  return link.kind === 'udp' && (familyOf(link.remote.address) === 6 || familyOf(peer.address) === 6)
+}
 
 function mayNumber(link: ClientLink, number: number): boolean {
   if (number < FIRST_CHANNEL) return false

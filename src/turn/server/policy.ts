@@ -91,6 +91,8 @@ export class PeerPolicy {
     const named = this.#allow.some((one) => one.bits === ip.length * 8 && holds(one, ip))
     const refused = (refusal: Refusal): Judgement => ({ refusal, own, named })
     if (readings.some((one) => inAny(this.#deny, one))) return refused('denied by configuration')
+    // "MUST NOT accept Teredo or 6to4 addresses", whatever is allowed (RFC 8656 §21.4): a loop of tunnels.
+    if (inAny(tunnels, ip)) return refused('an address of Teredo or 6to4')
     for (const one of readings) {
       if (!isGloballyReachable(one) && !inAny(this.#allow, one)) {
         return refused(specialPurposeOf(one)?.name ?? 'not globally reachable')
@@ -148,6 +150,9 @@ const disguises: readonly Disguise[] = [
   { at: block('2001::/32'), offset: 4 },
   { at: block('2001::/32'), offset: 12, inverted: true },
 ]
+
+/** Teredo, 6to4. */
+const tunnels: readonly AddressBlock[] = [block('2001::/32'), block('2002::/16')]
 
 function inAny(blocks: readonly AddressBlock[], ip: Uint8Array): boolean {
   return blocks.some((one) => holds(one, ip))

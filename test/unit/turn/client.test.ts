@@ -302,6 +302,21 @@ describe('permissions', () => {
     )
   })
 
+  test('a peer of a family without relayed address is never asked for (RFC 8656 §10.1, §12.1)', () => {
+    const six = { address: '2001:db8::1', port: 4000 }
+    const stage = new Stage().allocated()
+    stage.client.permit(stage.now, six.address)
+    for (let n = 0; n < 10; n++) stage.send(six, Buffer.from('x'))
+    stage.run(1)
+    assert.equal(stage.methods(Method.CreatePermission).length, 0)
+    assert.equal(stage.methods(Method.ChannelBind).length, 0)
+    assert.equal(stage.output.length, 0)
+    assert.ok(stage.types.includes('refused'))
+    stage.send(peer(), Buffer.from('x'))
+    stage.run(1)
+    assert.equal(stage.methods(Method.CreatePermission).length, 1)
+  })
+
   test('443 and 403: the peer is left alone for a minute, then asked for again', () => {
     for (const code of [ErrorCode.PeerAddressFamilyMismatch, ErrorCode.Forbidden]) {
       const stage = new Stage({ script: refusing(Method.CreatePermission, code) }).allocated()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { Attribute, Method, StunView } from '../../../src/stun/index.ts'
+import { Attribute, Method, StunView, type StunBuilder } from '../../../src/stun/index.ts'
 import { StaticUsers } from '../../../src/stun/credentials/server.ts'
 import { LongTermServerAuth } from '../../../src/stun/credentials/server.ts'
 import { SECOND } from '../../../src/core/machine.ts'
@@ -153,6 +153,32 @@ test('a dual allocation, whole and in part (ADDRESS-ERROR-CODE)', () => {
   assert.deepEqual([...view.value(Attribute.AddressErrorCode)!], [2, 0, 5, 8])
 })
 
+test('one address of a dual allocation is given back: nothing of the other one changes (RFC 8656 §8.1)', () => {
+  const bench = new Bench()
+  const client = bench.client()
+  const six = { address: '2620:fe::fe', port: 4000 }
+  client.allocate((r) => r.uint8(Attribute.AdditionalAddressFamily, 2, true))
+  assert.deepEqual([client.bind(0x4001, peer), client.bind(0x4002, six)], [0, 0])
+  const end = (family: number): number =>
+    client.request(Method.Refresh, (r) =>
+      r.uint32(Attribute.Lifetime, 0).uint8(Attribute.RequestedAddressFamily, family, true),
+    ).code
+  assert.equal(end(1), 0)
+  assert.deepEqual(
+    bench.sockets.map(({ closed }) => closed),
+    [true, false],
+  )
+  assert.deepEqual([client.permit(peer.address), client.permit(six.address)], [443, 0])
+  assert.deepEqual([client.channel(0x4001, 'x'), client.channel(0x4002, 'x')], [false, true])
+  assert.deepEqual(
+    bench.sockets.map(({ sent }) => sent.length),
+    [0, 1],
+  )
+  assert.equal(end(1), 443)
+  assert.equal(end(2), 0)
+  assert.equal(bench.relay.allocations.size, 0)
+})
+
 test('data both ways by Send and Data, then by a channel', () => {
   const bench = new Bench()
   const client = bench.client()
@@ -272,6 +298,19 @@ test('DONT-FRAGMENT: what would be cut up is not sent, and ICMP says so', () => 
   assert.deepEqual(view.xorAddress(Attribute.XorPeerAddress), peer)
   // Destination unreachable, fragmentation needed, and the MTU (RFC 8656 §18.13).
   assert.equal(Buffer.from(view.value(Attribute.Icmp)!).toString('hex'), '00000304000005dc')
+})
+
+test('DONT-FRAGMENT is refused where DF would be lost, and ignored between packets of which one is IPv6 (RFC 8656 §3.7, §13)', () => {
+  const bench = new Bench()
+  const inIpv6 = (r: StunBuilder): unknown =>
+    r.flag(Attribute.DontFragment).uint8(Attribute.RequestedAddressFamily, 2, true)
+  const { code, view } = bench.client().allocate(inIpv6)
+  assert.deepEqual([code, view.unknownAttributes()], [420, [Attribute.DontFragment]])
+  const client = bench.client(40_001, '2001:db8::7')
+  assert.equal(client.allocate(inIpv6).code, 0)
+  client.permit('2620:fe::fe')
+  client.send({ address: '2620:fe::fe', port: 4000 }, 'y'.repeat(1500), (r) => r.flag(Attribute.DontFragment))
+  assert.equal(bench.sockets[0]?.sent.length, 1)
 })
 
 test('mobility: data goes the old way until the client is heard on the new one (RFC 8016)', () => {
