@@ -7,7 +7,14 @@ import { attacks } from '../../src/cli/relay/attacks.ts'
 import { readIpv4, readIpv6 } from '../../src/core/ip.ts'
 import { parseBlock, specialPurposeRanges } from '../../src/core/special-purpose.ts'
 import { SimRng } from '../../src/sim/rng.ts'
-import { Attribute, LongTermAuth, Method, StaticUsers, StunView } from '../../src/stun/index.ts'
+import {
+  Attribute,
+  LongTermAuth,
+  Method,
+  StaticUsers,
+  StunView,
+  type StunBuilder,
+} from '../../src/stun/index.ts'
 import { RelayPorts } from '../../src/turn/driver/server/ports.ts'
 import {
   PeerPolicy,
@@ -502,8 +509,8 @@ describe('TCP relaying as a port scanner', () => {
     assert.equal(code, 442)
   })
 
-  test('never over UDP, and Connect keeps to the policy and to the quota', () => {
-    const bench = new Bench({ tcp: true, limits: { connections: 3 } })
+  test('never over UDP', () => {
+    const bench = new Bench({ tcp: true })
     const over = bench.client()
     assert.equal(
       over.request(Method.Allocate, (r) => r.uint8(Attribute.RequestedTransport, TransportProtocol.Tcp, true))
@@ -516,6 +523,80 @@ describe('TCP relaying as a port scanner', () => {
       ).code,
       400,
     )
+  })
+
+  test('Connect keeps to the policy and the quota, and one peer is connected to once (RFC 6062 §5.2, §5.4)', () => {
+    const bench = new Bench({ tcp: true, limits: { connections: 2 } })
+    const client = bench.client()
+    const answers: StunView[] = []
+    const joined: unknown[] = []
+    const stream = (): ClientLink => ({
+      remote: client.path.remote,
+      kind: 'stream',
+      channels: 'rfc8656',
+      allocation: undefined,
+      opening: false,
+      send: (data) => {
+        const view = new StunView()
+        assert.ok(view.open(Buffer.from(data)))
+        answers.push(view)
+      },
+      released: () => undefined,
+      joinTo: (peer) => joined.push(peer),
+    })
+    const control = stream()
+    const code = (): number | undefined => answers.map((view) => answerOf(view).code).at(-1)
+    const ask = (
+      link: ClientLink,
+      method: number,
+      build: (r: StunBuilder) => unknown,
+    ): number | undefined => {
+      answers.length = 0
+      for (let round = 0; round < 2; round++) {
+        const [bytes, signature] = client.compose(method, build)
+        const view = new StunView()
+        assert.ok(view.open(bytes))
+        bench.relay.handleMessage(bench.now, link, view)
+        bench.drain()
+        const challenge = answers.at(-1)
+        if (challenge === undefined || client.auth?.examine(challenge, signature) !== 'retry') break
+      }
+      return code()
+    }
+    const connect = (address: string, port: number): number | undefined =>
+      ask(control, Method.Connect, (r) => r.xorAddress(Attribute.XorPeerAddress, { address, port }))
+    assert.equal(connect('8.8.8.8', 80), 437)
+    ask(control, Method.Allocate, (r) => r.uint8(Attribute.RequestedTransport, TransportProtocol.Tcp, true))
+    assert.ok(control.allocation)
+    assert.equal(
+      ask(control, Method.Connect, () => undefined),
+      400,
+    )
+    assert.deepEqual([connect('10.0.0.1', 80), connect('169.254.169.254', 80)], [403, 403])
+    assert.deepEqual([connect('8.8.8.8', 80), connect('8.8.8.8', 80)], [undefined, 446])
+    assert.deepEqual([connect('8.8.4.4', 80), connect('1.1.1.1', 80)], [undefined, 508])
+    const [one, two] = bench.events.filter((event) => event.type === 'connect')
+    assert.ok(one && two)
+    bench.relay.connected(bench.now, two.ticket, undefined)
+    assert.equal(code(), 447)
+    const peer = new FakeConnection(one.peer)
+    bench.relay.connected(bench.now, one.ticket, peer)
+    const id = answers.at(-1)?.uint32(Attribute.ConnectionId) ?? 0
+    assert.ok(id > 0)
+    const bind = (link: ClientLink, number: number): number | undefined =>
+      ask(link, Method.ConnectionBind, (r) => r.uint32(Attribute.ConnectionId, number))
+    assert.deepEqual([bind(stream(), id + 1), bind(control, id)], [400, 400])
+    assert.deepEqual([bind(stream(), id), bind(stream(), id)], [0, 400])
+    assert.deepEqual(joined, [peer])
+    // What nobody binds in 30 seconds is closed.
+    connect('8.8.4.4', 80)
+    const last = bench.events.filter((event) => event.type === 'connect').at(-1)
+    const unbound = new FakeConnection({ address: '8.8.4.4', port: 80 })
+    bench.relay.connected(bench.now, last!.ticket, unbound)
+    bench.pass(29)
+    assert.equal(unbound.destroyed, false)
+    bench.pass(3)
+    assert.equal(unbound.destroyed, true)
   })
 
   test('a connection from a peer without permission is closed at once', () => {

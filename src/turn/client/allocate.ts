@@ -19,13 +19,10 @@ export interface Without {
 /** The attributes of an Allocate request (RFC 8656 §7.1, RFC 6062 §4.1, RFC 8016 §3.1.1). */
 export function writeAllocate(builder: StunBuilder, request: AllocationRequest, without: Without): void {
   const { family, protocol, evenPort, reservationToken, dontFragment, mobility, lifetime } = request
-  builder.uint8(
-    Attribute.RequestedTransport,
-    protocol === 'tcp' ? TransportProtocol.Tcp : TransportProtocol.Udp,
-    true,
-  )
+  const tcp = protocol === 'tcp'
+  builder.uint8(Attribute.RequestedTransport, tcp ? TransportProtocol.Tcp : TransportProtocol.Udp, true)
   if (lifetime !== undefined) builder.uint32(Attribute.Lifetime, lifetime)
-  if (reservationToken !== undefined && !without.reservation) {
+  if (reservationToken !== undefined && !without.reservation && !tcp) {
     builder.bytes(Attribute.ReservationToken, reservationToken)
   } else if (family === 'both') {
     builder.uint8(Attribute.AdditionalAddressFamily, AddressFamily.Ipv6, true)
@@ -33,10 +30,11 @@ export function writeAllocate(builder: StunBuilder, request: AllocationRequest, 
   } else if (family === 6) {
     builder.uint8(Attribute.RequestedAddressFamily, AddressFamily.Ipv6, true)
   }
-  if (evenPort !== undefined && evenPort !== false) {
+  // "The request MUST NOT include a DONT-FRAGMENT, RESERVATION-TOKEN, or EVEN-PORT" (RFC 6062 §4.1).
+  if (evenPort !== undefined && evenPort !== false && !tcp) {
     builder.uint8(Attribute.EvenPort, evenPort === 'reserve' ? EVEN_PORT_RESERVE : 0)
   }
-  if (dontFragment === true && !without.dontFragment) builder.flag(Attribute.DontFragment)
+  if (dontFragment === true && !without.dontFragment && !tcp) builder.flag(Attribute.DontFragment)
   if (mobility === true && !without.mobility) builder.bytes(Attribute.MobilityTicket, NOTHING)
 }
 

@@ -473,7 +473,12 @@ describe('what else a server says', () => {
   test('RFC 6062: Connect, one per peer, and 447 rests for 10 s', () => {
     const stage = new Stage({
       reliable: true,
-      request: { protocol: 'tcp' },
+      request: {
+        protocol: 'tcp',
+        dontFragment: true,
+        evenPort: 'reserve',
+        reservationToken: Buffer.alloc(8),
+      },
       script: (request, answer) =>
         request.method !== Method.Connect
           ? answer.usual()
@@ -482,6 +487,9 @@ describe('what else a server says', () => {
             : answer.ok((builder) => builder.uint32(Attribute.ConnectionId, 77)),
     }).allocated()
     assert.equal(stage.requests[0]?.uint8(Attribute.RequestedTransport), 6)
+    for (const forbidden of [Attribute.DontFragment, Attribute.EvenPort, Attribute.ReservationToken]) {
+      assert.equal(stage.requests[0].has(forbidden), false)
+    }
     stage.client.connect(stage.now, { ...peer(), port: 2 })
     stage.pump()
     assert.deepEqual(stage.events.at(-1), { type: 'connected', peer: { ...peer(), port: 2 }, id: 77 })

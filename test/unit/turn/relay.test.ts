@@ -59,6 +59,7 @@ test('what Allocate refuses, each with its code', () => {
     (attribute: number, value: number) => (r: { uint8: (...a: [number, number, boolean]) => unknown }) =>
       r.uint8(attribute, value, true)
   assert.equal(refused(family(Attribute.RequestedAddressFamily, 3)), 440)
+  assert.equal(new Bench({ families: [2] }).client().allocate().code, 440, 'IPv4 is what absence means')
   assert.equal(refused(family(Attribute.AdditionalAddressFamily, 1)), 400)
   assert.equal(
     refused((r) => {
