@@ -1,4 +1,4 @@
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
 import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
 import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
@@ -35,7 +35,7 @@ class DgramDriver implements Driver {
   #sinceCount = 0
 
   // Sending. libuv holds on to what the kernel does not take at once, and nothing tells which datagram that was.
-  #memory = Buffer.alloc(0)
+  #memory = NO_MEMORY
   #used = 0
   #sinceCheck = 0
   #sinceChecked = 0
@@ -181,6 +181,8 @@ class DgramDriver implements Driver {
   }
 }
 
+/** Of a socket that has sent nothing: one for all, as thousands of relayed ports are idle. */
+const NO_MEMORY = Buffer.alloc(0)
 const ignore = (): void => undefined
 const nobody: DriverHandler = {
   onDatagram: ignore,
@@ -216,11 +218,7 @@ function bindSocket(at: SocketAddress, options: DriverOptions): Promise<Socket> 
       ...(options.reusePort && { reusePort: true }),
       type: six ? 'udp6' : 'udp4',
       ipv6Only: six,
-      // Only literals come here. Answering at once keeps every send inside its call; node's own lookup would delay
-      // even a literal by a tick.
-      lookup: (hostname, _options, callback) => {
-        callback(null, hostname, familyOf(hostname))
-      },
+      lookup: literal,
     })
     socket.once('error', (error) => {
       socket.close()
@@ -236,6 +234,12 @@ function bindSocket(at: SocketAddress, options: DriverOptions): Promise<Socket> 
       resolve(socket)
     })
   })
+}
+
+// Only literals come here. Answering at once keeps every send inside its call; node's own lookup would delay even a
+// literal by a tick. One for all sockets: it would hold on to what made each.
+const literal: SocketOptions['lookup'] = (hostname, _options, callback) => {
+  callback(null, hostname, familyOf(hostname))
 }
 
 function canSharePorts(): boolean {
