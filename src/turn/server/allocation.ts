@@ -47,6 +47,10 @@ export interface AllocationInit {
   readonly expiresAt: Micros
 }
 
+// Of allocations that have none yet, one for all: nothing is ever put into these two.
+const noPermissions = new Map<string, Permission>()
+const noChannels = new Map<number, Channel>()
+
 /** Relayed transport addresses of one client, and whom it may talk to through them (RFC 8656 §3.2). */
 export class Allocation implements Expiring {
   readonly id: number
@@ -76,9 +80,9 @@ export class Allocation implements Expiring {
   bytesFromPeers = 0
   readonly #relay: Relay
   /** By address. Bounded by the limit `permissions`. */
-  readonly #permissions = new Map<string, Permission>()
+  #permissions = noPermissions
   /** By number. Bounded by the limit `channels`. */
-  readonly #channels = new Map<number, Channel>()
+  #channels = noChannels
   #connections: Map<number, PeerConnection> | undefined
   /** What the last datagram from a peer found, for the next one: nearly always the same. */
   #lastPath: Path | undefined
@@ -151,6 +155,7 @@ export class Allocation implements Expiring {
       return found
     }
     const made = new Permission(address, expiresAt, policyVersion, portMatters)
+    if (this.#permissions === noPermissions) this.#permissions = new Map()
     this.#permissions.set(address, made)
     return made
   }
@@ -194,6 +199,7 @@ export class Allocation implements Expiring {
       return
     }
     const channel: Channel = { number, peer: { remote: peer }, permission, socket, expiresAt }
+    if (this.#channels === noChannels) this.#channels = new Map()
     this.#channels.set(number, channel)
     permission.channels ??= new Map()
     permission.channels.set(peer.port, channel)
