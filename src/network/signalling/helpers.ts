@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises'
+import { once } from 'node:events'
 import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SocketAddress } from '../../core/address.ts'
@@ -171,6 +172,9 @@ export class Helpers {
     const { id } = candidate
     const places = await this.#placesOf(id, signal)
     let lease = await this.#pool.attach(id, places, this.#patient())
+    // A helper may come and go for months: nothing of it may stay with the signal.
+    const gone = new AbortController()
+    const aborted = once(signal, 'abort', { signal: gone.signal }).catch(() => undefined)
     try {
       do {
         const { channel, tls } = lease
@@ -185,7 +189,7 @@ export class Helpers {
         this.#onChange()
         onFirst()
         const better = tls === undefined ? undefined : this.#byUdp(id, places, channel)
-        const replaced = await Promise.race([channel.closed, aborted(signal), ...(better ? [better] : [])])
+        const replaced = await Promise.race([channel.closed, aborted, ...(better ? [better] : [])])
         if (!isLease(replaced)) break
         lease.release()
         lease = replaced
@@ -194,6 +198,7 @@ export class Helpers {
       this.#session.context.logger.info('a helper was lost', { helper: id })
       candidate.failures = 1
     } finally {
+      gone.abort()
       const wasBlocked = this.udpBlocked
       this.#current.delete(id)
       if (wasBlocked) this.#blockedUntil = performance.now() + rememberBlocked
@@ -319,7 +324,7 @@ function currentOf(
   }
 }
 
-function isLease(value: HelperLease | Error | undefined): value is HelperLease {
+function isLease(value: HelperLease | Error | unknown[] | undefined): value is HelperLease {
   return value !== undefined && 'channel' in value
 }
 
@@ -330,12 +335,6 @@ function ended(signal: AbortSignal): boolean {
 
 function isOpen(channel: ControlChannel): boolean {
   return channel.alive
-}
-
-function aborted(signal: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(undefined), { once: true })
-  })
 }
 
 async function resolve({ host, port }: ConfiguredHelper, bound: string): Promise<SocketAddress[]> {
