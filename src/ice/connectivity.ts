@@ -274,8 +274,10 @@ export class Connectivity {
   #doubt(now: Micros, pair: Pair): void {
     pair.doubted = true
     pair.steady = 0
+    // What took the path in use may have taken those in reserve, which are looked at seldom.
+    if (this.selected === pair) this.suspect(now)
     this.reselect(now)
-    if (this.selected === pair) this.#owner.doubted(now, pair)
+    if (this.selected?.doubted === true) this.#owner.doubted(now, this.selected)
   }
 
   #lose(now: Micros, pair: Pair): void {

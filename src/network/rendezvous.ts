@@ -38,6 +38,8 @@ export interface RendezvousOptions {
   readonly exhaustive: ExhaustiveBudget | undefined
   /** The helpers on which this node hangs have changed. */
   readonly onHelpers: () => void
+  /** No path to some peer answers, and it is not yet certain that they are gone. */
+  readonly onDoubt: () => void
 }
 
 /** Milliseconds that a start waits for the first helper: a record without one is worth little behind a NAT. */
@@ -99,6 +101,7 @@ export class Rendezvous {
       exhaustive: options.exhaustive,
       record: options.record,
       onInterrupted: () => this.helpers.check(),
+      onDoubt: options.onDoubt,
     })
     this.relays = new Relays(session)
     this.dialler = new Dialler(session, {

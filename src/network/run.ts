@@ -75,16 +75,17 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const forwards = new Set<Forward>()
     toClose.push(() => closePipes(pipes, forwards))
 
+    // It may be our own address that has changed: peers that we only listen to do not know it yet.
+    const perhapsMoved = (): void => {
+      utp.announce()
+      traversal.recheck?.()
+    }
     const utp = new UtpServer({
       host: options.host ?? '0.0.0.0',
       port: options.port ?? 1315,
       limits: options.utp ?? {},
       onConnection: (raw) => acceptor.accept(raw),
-      // Perhaps it is our own address that has changed: peers that we only listen to do not know it yet.
-      onStalled: () => {
-        utp.announce()
-        traversal.recheck?.()
-      },
+      onStalled: () => perhapsMoved(),
       logger,
     })
     const session: Session = {
@@ -98,6 +99,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
       exhaustive: readExhaustive(options.exhaustive),
       newestPort: () => traversal.newestPort?.() ?? Promise.resolve(undefined),
+      onDoubt: perhapsMoved,
       onHelpers: () => {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)

@@ -257,6 +257,22 @@ test('the relay dies under a relayed connection: disconnected, with a reason; a 
   assert.ok(world.run(() => meeting.isConnected, 20 * SECOND))
 })
 
+test('every path dies at once: the doubt about the one in use is one about those in reserve, too', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const meeting = meet('port-restricted', 'port-restricted', { seed })
+    const { world, a, b } = meeting
+    assert.ok(settled(meeting))
+    world.runFor(5 * SECOND + seed * 100 * MILLISECOND)
+    world.internet.block(a.site.publicAddresses[0]!, b.site.publicAddresses[0]!)
+    a.relay!.isDown = true
+    b.relay!.isDown = true
+    const isDoubted = (): boolean =>
+      [a, b].every(({ events }) => events.some(({ type }) => type === 'doubted'))
+    // A consent interval until a check is missing, its tries, and those of the reserve.
+    assert.ok(world.run(isDoubted, 2.6 * SECOND), `seed ${seed}`)
+  }
+})
+
 test('nothing works: the session fails once, and says why', () => {
   const meeting = meet('symmetric', 'symmetric', { relay: false })
   const { world, a, b } = meeting

@@ -33,6 +33,8 @@ export interface LinksOptions {
   readonly record: () => NodeInfo
   /** Something is wrong with the network. */
   readonly onInterrupted: () => void
+  /** No path to some peer answers, and it is not yet certain that they are gone. */
+  readonly onDoubt: () => void
 }
 
 /** Links that others began and on which nothing has come yet: more are refused. */
@@ -192,6 +194,7 @@ export class Links {
     if (link === undefined) return
     if (event.type === 'trace') this.#session.emit('trace', link.peer, event.entry)
     else link.onIce(event)
+    if (event.type === 'doubted') this.#options.onDoubt()
   }
 
   #watch(): void {
