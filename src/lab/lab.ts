@@ -71,6 +71,8 @@ export class Lab implements AsyncDisposable {
   readonly #services: Services
   #serial = 0
   #closed = false
+  #signal: AbortSignal | undefined
+  readonly #onAbort = (): void => void this.close()
 
   private constructor(topology: Topology, name: string, plan: Plan, keeper: Keeper) {
     this.topology = topology
@@ -102,7 +104,8 @@ export class Lab implements AsyncDisposable {
       const lab = new Lab(topology, name, plan, keeper)
       await Promise.all([lab.#emulator.attach(plan), lab.#services.start()])
       signal?.throwIfAborted()
-      signal?.addEventListener('abort', () => void lab.close(), { once: true })
+      signal?.addEventListener('abort', lab.#onAbort)
+      lab.#signal = signal
       return lab
     } catch (error) {
       await keeper.close()
@@ -263,6 +266,8 @@ export class Lab implements AsyncDisposable {
   /** Ends every program and removes everything. Harmless when repeated. */
   async close(): Promise<void> {
     this.#closed = true
+    // The signal may outlive many labs.
+    this.#signal?.removeEventListener('abort', this.#onAbort)
     await this.#keeper.close()
   }
 

@@ -1,7 +1,7 @@
 // 3 s. What the lab promises about itself: set-up, programs, paths, and that nothing stays behind.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -159,6 +159,9 @@ test('block, lift, capture, conntrack, flush, rebind', { skip }, async () => {
 
 test('an abort closes the lab', { skip }, async () => {
   const controller = new AbortController()
+  const earlier = await Lab.create(twoSites, { signal: controller.signal })
+  await earlier.close()
+  assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
   const lab = await Lab.create(twoSites, { signal: controller.signal })
   const sleeper = lab.exec('a1', 'sleep', ['1000'])
   controller.abort()
