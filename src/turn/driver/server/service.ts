@@ -54,14 +54,16 @@ export class TurnService {
    * @throws {SystemError} `ERR_NATWORK_SOCKET_…`, `ERR_NATWORK_TURN_LISTEN` when a port cannot be bound.
    */
   static async listen(options: TurnServiceOptions): Promise<TurnService> {
-    const service = new TurnService(options)
-    try {
-      await service.#listen()
-    } catch (error) {
-      await service.close()
-      throw error
+    for (let left = SHARED_PORT_TRIES; ; left--) {
+      const service = new TurnService(options)
+      try {
+        await service.#listen()
+        return service
+      } catch (error) {
+        await service.close()
+        if (left === 0 || !sharesPort(options) || !isTaken(error)) throw error
+      }
     }
-    return service
   }
 
   private constructor(options: TurnServiceOptions) {
@@ -168,6 +170,21 @@ export class TurnService {
       streams: this.streamAddresses.map(formatAddress),
     })
   }
+}
+
+/** More numbers of UDP that are tried where another program has the same one of TCP. */
+const SHARED_PORT_TRIES = 5
+
+/** Whether TCP is to have whatever number UDP gets. */
+function sharesPort({ listen = defaultListen, inherited }: TurnServiceOptions): boolean {
+  const isFree = (transport: TurnListen['transport']): boolean =>
+    listen.some((one) => one.transport === transport && one.port === 0)
+  return inherited === undefined && isFree('udp') && isFree('tcp')
+}
+
+function isTaken(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined
+  return cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
 }
 
 const defaultListen: readonly TurnListen[] = [
