@@ -3,7 +3,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import { formatAddress, type SocketAddress } from '../../core/address.ts'
 import { silentLogger, type Logger } from '../../core/logger.ts'
 import { systemClock, systemRng } from '../../core/ports.ts'
-import { UdpEndpoint } from '../../socket/index.ts'
+import { UdpEndpoint, withSharedNumber } from '../../socket/index.ts'
 import { StunView } from '../codec/view.ts'
 import { StunSystemError, StunUsageError } from '../errors.ts'
 import { StunFramer } from '../framing.ts'
@@ -54,15 +54,21 @@ export class StunService {
    * @throws {StunUsageError} `ERR_NATWORK_STUN_CONFIG`
    * @throws {SystemError} `ERR_NATWORK_SOCKET_…` when a port cannot be bound.
    */
-  static async listen(options: StunServiceOptions = {}): Promise<StunService> {
-    const service = new StunService(options)
-    try {
-      await service.#listen(options)
-    } catch (error) {
-      await service.close()
-      throw error
-    }
-    return service
+  static listen(options: StunServiceOptions = {}): Promise<StunService> {
+    const { port, udp = true, tcp = true } = options
+    return withSharedNumber(
+      async () => {
+        const service = new StunService(options)
+        try {
+          await service.#listen(options)
+        } catch (error) {
+          await service.close()
+          throw error
+        }
+        return service
+      },
+      port === 0 && udp && tcp,
+    )
   }
 
   private constructor(options: StunServiceOptions) {

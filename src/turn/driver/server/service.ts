@@ -1,7 +1,7 @@
 import { formatAddress, type SocketAddress } from '../../../core/address.ts'
 import { silentLogger } from '../../../core/logger.ts'
 import { systemClock, systemRng } from '../../../core/ports.ts'
-import { UdpEndpoint } from '../../../socket/index.ts'
+import { UdpEndpoint, withSharedNumber } from '../../../socket/index.ts'
 import { StunResponder } from '../../../stun/server/responder.ts'
 import { StunServer } from '../../../stun/server/server.ts'
 import { TURN_PORT } from '../../protocol/constants.ts'
@@ -53,17 +53,17 @@ export class TurnService {
    * @throws {TurnUsageError} `ERR_NATWORK_TURN_CONFIG`
    * @throws {SystemError} `ERR_NATWORK_SOCKET_…`, `ERR_NATWORK_TURN_LISTEN` when a port cannot be bound.
    */
-  static async listen(options: TurnServiceOptions): Promise<TurnService> {
-    for (let left = SHARED_PORT_TRIES; ; left--) {
+  static listen(options: TurnServiceOptions): Promise<TurnService> {
+    return withSharedNumber(async () => {
       const service = new TurnService(options)
       try {
         await service.#listen()
-        return service
       } catch (error) {
         await service.close()
-        if (left === 0 || !sharesPort(options) || !isTaken(error)) throw error
+        throw error
       }
-    }
+      return service
+    }, sharesNumber(options))
   }
 
   private constructor(options: TurnServiceOptions) {
@@ -172,19 +172,11 @@ export class TurnService {
   }
 }
 
-/** More numbers of UDP that are tried where another program has the same one of TCP. */
-const SHARED_PORT_TRIES = 5
-
 /** Whether TCP is to have whatever number UDP gets. */
-function sharesPort({ listen = defaultListen, inherited }: TurnServiceOptions): boolean {
+function sharesNumber({ listen = defaultListen, inherited }: TurnServiceOptions): boolean {
   const isFree = (transport: TurnListen['transport']): boolean =>
     listen.some((one) => one.transport === transport && one.port === 0)
   return inherited === undefined && isFree('udp') && isFree('tcp')
-}
-
-function isTaken(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined
-  return cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
 }
 
 const defaultListen: readonly TurnListen[] = [
