@@ -327,7 +327,8 @@ export class Dialler {
     return [...new Set([...this.#parts.helpers(), ...known])]
       .filter((helper) => helper !== id && helper !== identity.id)
       .map(async (helper) => {
-        const info = await this.#askHelper(helper, id, signal)
+        // Whatever keeps one of them from answering, it knows nothing.
+        const info = await this.#askHelper(helper, id, signal).catch(() => undefined)
         if (info === undefined || info.sequence <= newest) throw unknown(id)
         newest = info.sequence
         this.#session.emit('nodeUpdated', info)

@@ -32,7 +32,10 @@ export interface NodeConnection {
   readonly rtt: number | undefined
   /** What share of the packets that were sent over all pipes was lost, 0–1. */
   readonly loss: number
-  /** Bytes of all open and past pipes and control streams, both directions, without UDP's and IP's headers. */
+  /**
+   * Bytes of all open and past pipes and control streams, both directions, without UDP's and IP's headers. What is sent counts
+   * when it is acknowledged.
+   */
   readonly bytesIn: number
   readonly bytesOut: number
   /** When this node first wanted, or was asked, to connect. */
