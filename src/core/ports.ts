@@ -42,6 +42,8 @@ export const systemRng: Rng = {
     }
     const at = take(bytes.length)
     for (let n = 0; n < bytes.length; n++) bytes[n] = pool[at + n] ?? 0
+    // It may be a key: one copy is enough.
+    pool.fill(0, at, at + bytes.length)
   },
 }
 

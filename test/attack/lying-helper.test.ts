@@ -9,13 +9,13 @@ import { formatAddress, type SocketAddress } from '../../src/core/address.ts'
 import type { NatworkError } from '../../src/core/errors.ts'
 import { MAX_UNANSWERED } from '../../src/ice/bounds.ts'
 import { ControlChannel } from '../../src/network/control.ts'
-import type { NetworkOptions, NodeConnection, NodeId, NodeInfo } from '../../src/network/index.ts'
+import type { NetworkOptions, NodeId, NodeInfo } from '../../src/network/index.ts'
 import { createIdentity } from '../../src/network/identity.ts'
 import { signNodeInfo } from '../../src/network/node-info.ts'
 import { RefusedError } from '../../src/network/refusal.ts'
 import { sealSignal } from '../../src/network/signalling/seal.ts'
 import { readAll } from '../unit/network/duplex-pair.ts'
-import { listen, makeNode, type Node } from '../unit/network/nodes.ts'
+import { connectionOf, listen, makeNode, type Node } from '../unit/network/nodes.ts'
 import { LyingHelper, openVictim, type Lies } from './lying-helper.ts'
 
 /** SYNs of one dial: after 0, 1, 3 and 7 s, until it is given up. */
@@ -81,12 +81,6 @@ async function echo({ caller, callee }: Party): Promise<void> {
   assert.ok(known, 'the callee takes the caller for somebody else')
   stream.end('hello')
   assert.equal((await readAll(stream)).toString(), 'hello')
-}
-
-function connectionOf(node: Node, peer: Node): NodeConnection {
-  const found = node.network.connections.find((one) => one.peer === peer.network.id)
-  assert.ok(found)
-  return found
 }
 
 const flip = (body: string): string => {

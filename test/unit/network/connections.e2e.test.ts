@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import type { NodeConnection } from '../../../src/network/index.ts'
 import { readAll } from './duplex-pair.ts'
-import { listen, makePair, type Node } from './nodes.ts'
+import { connectionOf, listen, makePair, type Node } from './nodes.ts'
 
 /** A node with an echo, and one that knows its address. */
 async function meet(t: TestContext): Promise<{ callee: Node; caller: Node }> {
@@ -12,12 +12,6 @@ async function meet(t: TestContext): Promise<{ callee: Node; caller: Node }> {
   const [callee, caller] = await makePair(t)
   callee.network.services.set({ name: 'echo', host: '127.0.0.1', port, allow: '*' })
   return { callee, caller }
-}
-
-function connectionOf(node: Node, peer: Node): NodeConnection {
-  const found = node.network.connections.find((one) => one.peer === peer.network.id)
-  assert.ok(found)
-  return found
 }
 
 async function becomes(node: Node, peer: Node, state: NodeConnection['state']): Promise<NodeConnection> {

@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test'
 import { formatAddress } from '../../../src/core/index.ts'
 import type { NetworkOptions, NodeConnection } from '../../../src/network/index.ts'
 import { readAll } from './duplex-pair.ts'
-import { listen, makeNode, type Node } from './nodes.ts'
+import { connectionOf, listen, makeNode, type Node } from './nodes.ts'
 
 const helperText = ({ network }: Node): string => `${network.id}@${formatAddress(network.boundAddress)}`
 
@@ -33,12 +33,6 @@ async function echo(from: Node, to: Node, ticket?: string): Promise<void> {
   const stream = await from.network.connect(to.network.id, { service: 'echo', ...(ticket && { ticket }) })
   stream.end('hello')
   assert.equal((await readAll(stream)).toString(), 'hello')
-}
-
-function connectionOf(node: Node, peer: Node): NodeConnection {
-  const found = node.network.connections.find((one) => one.peer === peer.network.id)
-  assert.ok(found)
-  return found
 }
 
 test('nodes that know nothing but a helper meet by an id', async (t) => {

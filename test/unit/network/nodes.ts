@@ -1,8 +1,14 @@
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 import { createContext, memoryDirectory, type Directory } from '../../../src/directory/index.ts'
-import { Network, type NetworkContext, type NetworkOptions } from '../../../src/network/index.ts'
+import {
+  Network,
+  type NetworkContext,
+  type NetworkOptions,
+  type NodeConnection,
+} from '../../../src/network/index.ts'
 
 export interface Node {
   network: Network
@@ -34,6 +40,13 @@ export async function makePair(
   await Promise.all([a.network.start(), b.network.start()])
   await b.directory.put(a.network.self)
   return [a, b]
+}
+
+/** What a node says of its connection with another one. */
+export function connectionOf(node: Node, peer: Node): NodeConnection {
+  const found = node.network.connections.find((one) => one.peer === peer.network.id)
+  assert.ok(found)
+  return found
 }
 
 /** A local TCP server, closed after the test. `onSocket` gets half-open sockets whose errors are handled. */
