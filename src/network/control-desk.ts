@@ -38,8 +38,7 @@ export class ControlDesk {
     const { peer } = channel
     switch (question.type) {
       case 'announce':
-        if (!(await this.#knows(peer))) throw denied(peer)
-        await this.#announced(ownRecord(peer, question.info))
+        await this.announced(peer, question.info)
         return {}
       case 'find': {
         const attached = exchange?.find(question.id)
@@ -65,14 +64,15 @@ export class ControlDesk {
     }
   }
 
-  /** Whether this node speaks of others, and hears of itself, with that one. */
-  async #knows(peer: NodeId): Promise<boolean> {
-    const { services, context } = this.#session
-    if (services.names(peer)) return true
-    return (await context.getNode(peer).catch(() => undefined)) !== undefined
-  }
-
-  async #announced(info: NodeInfo): Promise<void> {
+  /**
+   * A node says where it is, on its control stream or in a signal of its own.
+   *
+   * @throws {RefusedError} this node does not know it.
+   * @throws {PeerError} `ERR_NATWORK_NODE_INFO`: no valid record, or another node's.
+   */
+  async announced(peer: NodeId, record: unknown): Promise<void> {
+    if (!(await this.#knows(peer))) throw denied(peer)
+    const info = ownRecord(peer, record)
     const { context, signal, emit } = this.#session
     const known = await context.getNode(info.id).catch(() => undefined)
     if (known !== undefined && known.sequence >= info.sequence) return
@@ -80,6 +80,13 @@ export class ControlDesk {
     await context.updateNode(info, signal).catch((error: unknown) => {
       context.logger.warn('a record was not kept', { node: info.id, error: asError(error).message })
     })
+  }
+
+  /** Whether this node speaks of others, and hears of itself, with that one. */
+  async #knows(peer: NodeId): Promise<boolean> {
+    const { services, context } = this.#session
+    if (services.names(peer)) return true
+    return (await context.getNode(peer).catch(() => undefined)) !== undefined
   }
 }
 

@@ -1,13 +1,17 @@
-import type { ControlPool } from './control-pool.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { asError } from './errors.ts'
 import type { HelperReference } from './helper-reference.ts'
 import type { NodeId } from './node-id.ts'
 import { signNodeInfo, type NodeInfo, type NodeInfoFields } from './node-info.ts'
+import type { Rendezvous } from './rendezvous.ts'
 import type { Session } from './session.ts'
 
 /** A record's addresses are believed for a day, and said again every few hours. Seconds, milliseconds. */
 const recordLifetime = 24 * 3_600
 const publishInterval = 6 * 3_600_000
+
+/** Milliseconds from one node that is told to the next: a helper passes twenty signals of a node per second, and offers go first. */
+const pace = 100
 
 /** What the record says besides who and when. */
 export type PublishedFields = Pick<NodeInfoFields, 'addresses' | 'helpers' | 'helps' | 'tls'>
@@ -17,16 +21,21 @@ export class Publisher {
   #record: NodeInfo | undefined
   #lastSequence: number
   readonly #session: Session
-  readonly #pool: ControlPool
+  readonly #meeting: Pick<Rendezvous, 'pool' | 'announce'>
   readonly #fields: () => PublishedFields
   #timer: NodeJS.Timeout | undefined
   #publishing: Promise<void> = Promise.resolve()
   /** A publication waits for the one under way: it will take the newest record. */
   #isQueued = false
 
-  constructor(session: Session, pool: ControlPool, lastSequence: number, fields: () => PublishedFields) {
+  constructor(
+    session: Session,
+    meeting: Pick<Rendezvous, 'pool' | 'announce'>,
+    lastSequence: number,
+    fields: () => PublishedFields,
+  ) {
     this.#session = session
-    this.#pool = pool
+    this.#meeting = meeting
     this.#fields = fields
     this.#lastSequence = lastSequence
   }
@@ -56,7 +65,7 @@ export class Publisher {
   /** The addresses or the helpers have changed: signs anew and tells everybody. */
   refresh(): void {
     this.#record = this.#sign()
-    this.#pool.refresh()
+    this.#meeting.pool.refresh()
     if (this.#isQueued) return
     this.#isQueued = true
     this.#publishing = this.#publishing.then(() => {
@@ -96,18 +105,20 @@ export class Publisher {
         return []
       }),
     ])
-    await Promise.all(nodes.filter((id) => id !== identity.id).map((id) => this.#tell(id)))
+    const told: Promise<void>[] = []
+    for (const id of nodes) {
+      if (id === identity.id) continue
+      if (told.length > 0) await sleep(pace, undefined, { signal, ref: false }).catch(() => undefined)
+      if (signal.aborted) break
+      told.push(this.#tell(id))
+    }
+    await Promise.all(told)
   }
 
   async #tell(id: NodeId): Promise<void> {
     const { context, signal } = this.#session
     try {
-      const { channel, release } = await this.#pool.open(id, undefined, signal)
-      try {
-        await channel.announce(this.record, { signal })
-      } finally {
-        release()
-      }
+      await this.#meeting.announce(id, this.record, signal)
     } catch (error) {
       context.logger.debug('a node could not be told', { node: id, error: asError(error).message })
     }

@@ -4,19 +4,22 @@ import type { ExhaustiveBudget, LocalCandidate, NatHints } from '../ice/index.ts
 import { ControlDesk } from './control-desk.ts'
 import { ControlPool } from './control-pool.ts'
 import { Dialler } from './dialler.ts'
+import { asError } from './errors.ts'
 import type { ConfiguredHelper, HelperReference } from './helper-reference.ts'
-import { Links } from './links/links.ts'
+import { Links, targetOf } from './links/links.ts'
 import type { PeerLink } from './links/peer-link.ts'
 import { reachableAddresses } from './local-addresses.ts'
 import type { NodeInfo } from './node-info.ts'
+import type { NodeId } from './node-id.ts'
 import type { HelpOptions } from './options.ts'
+import { RefusedError } from './refusal.ts'
 import { RelayService } from './relay-service.ts'
 import { Relays, unlessFoundSoon, type RelayUser } from './relays.ts'
 import type { Session } from './session.ts'
 import { Exchange } from './signalling/exchange.ts'
 import { Helpers } from './signalling/helpers.ts'
-import { linkMessageSchema, type LinkMessage } from './signalling/message.ts'
-import { Signaller, type SignalTarget } from './signalling/signaller.ts'
+import { signalMessageSchema, type SignalMessage } from './signalling/message.ts'
+import { Signaller, type Signal, type SignalTarget } from './signalling/signaller.ts'
 import { TlsListener } from './tls/listener.ts'
 import type { TcpStream } from './tls/tcp-stream.ts'
 
@@ -58,7 +61,7 @@ export class Rendezvous {
   readonly helpers: Helpers
   readonly links: Links
   readonly relays: Relays
-  readonly signaller: Signaller<LinkMessage>
+  readonly signaller: Signaller<SignalMessage>
 
   constructor(session: Session, options: RendezvousOptions) {
     const { logger } = session.context
@@ -88,8 +91,8 @@ export class Rendezvous {
       identity: session.identity,
       pool: this.pool,
       helpers: () => this.helpers.channels,
-      schema: linkMessageSchema,
-      onSignal: (signal) => this.links.hear(signal),
+      schema: signalMessageSchema,
+      onSignal: (signal) => this.#hear(signal),
       onDropped: (why, { peer }) => logger.debug('a signal was dropped', { by: peer, why }),
     })
     this.links = new Links(session, {
@@ -150,6 +153,32 @@ export class Rendezvous {
     if (this.helpers.udpBlocked) await this.relays.ready(PATIENCE)
   }
 
+  /**
+   * Says this node's record to one that the directory knows. A node that hangs on helpers hears it through them: a datagram
+   * which comes to its NAT uninvited may spoil the very port by which a path to it would be found a moment later.
+   *
+   * @throws {NatworkError} why it could not be told; the signal's reason.
+   */
+  async announce(id: NodeId, record: NodeInfo, signal: AbortSignal): Promise<void> {
+    const info = await this.#session.context.getNode(id, signal)
+    const target = info && targetOf(info, id)
+    if (target !== undefined && target.helpers.length > 0 && !info?.helps) {
+      try {
+        await this.signaller.send(target, { type: 'announce', record }, { signal })
+        return
+      } catch (error) {
+        // When no helper of it answers, it may still be near.
+        if (error instanceof RefusedError || signal.aborted) throw error
+      }
+    }
+    const { channel, release } = await this.pool.open(id, undefined, signal)
+    try {
+      await channel.announce(record, { signal })
+    } finally {
+      release()
+    }
+  }
+
   /** This machine's own addresses have changed: what hangs on the old ones is looked at now. */
   networkChanged(): void {
     this.relays.recheck()
@@ -163,6 +192,20 @@ export class Rendezvous {
     await this.#relayService?.stop()
     await this.helpers.stop()
     await this.pool.stop()
+  }
+
+  #hear(signal: Signal<SignalMessage>): void {
+    const { from, message } = signal
+    if (message.type === 'announce') {
+      this.desk.announced(from, message.record).catch((error: unknown) => {
+        this.#session.context.logger.debug('an announcement was dropped', {
+          by: from,
+          why: asError(error).message,
+        })
+      })
+    } else {
+      this.links.hear({ ...signal, message })
+    }
   }
 
   /**

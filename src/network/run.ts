@@ -109,7 +109,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const acceptor = new Acceptor(session, meeting, meeting.helps)
     const addresses = (): SocketAddress[] =>
       withPublic(traversal.publicAddress, mapped.mappings, reachableAddresses(utp.address))
-    const publisher: Publisher = new Publisher(session, meeting.pool, last.sequence, () => ({
+    const publisher: Publisher = new Publisher(session, meeting, last.sequence, () => ({
       addresses: addresses(),
       helpers: meeting.helpers.references,
       helps: meeting.helps,

@@ -14,14 +14,14 @@ import type { NodeId } from '../node-id.ts'
 import { localTowards } from '../local-addresses.ts'
 import { verifyNodeInfo, type NodeInfo } from '../node-info.ts'
 import type { Session } from '../session.ts'
-import type { LinkMessage } from '../signalling/message.ts'
+import type { LinkMessage, SignalMessage } from '../signalling/message.ts'
 import type { Signal, Signaller, SignalTarget } from '../signalling/signaller.ts'
 import type { NodeConnection } from './connection.ts'
 import type { LinkHost } from './link-host.ts'
 import { PeerLink } from './peer-link.ts'
 
 export interface LinksOptions {
-  readonly signaller: Signaller<LinkMessage>
+  readonly signaller: Signaller<SignalMessage>
   /** This node's own candidates that are known at once. */
   readonly candidates: () => readonly LocalCandidate[]
   /** See {@link LinkHost.gatherMore}. */

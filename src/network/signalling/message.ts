@@ -44,7 +44,7 @@ const description = {
 }
 
 /** What two nodes tell each other to find a path; sealed and signed, so that only they could have said it. */
-export const linkMessageSchema = z.discriminatedUnion('type', [
+const linkMessageSchema = z.discriminatedUnion('type', [
   /** "Let us find a path", or find one anew; with the sender's record, so that it can be answered. */
   z.object({ type: z.literal('offer'), ...description, record: z.unknown() }),
   /** `to` names the offer by its `ufrag`. */
@@ -64,6 +64,15 @@ export const linkMessageSchema = z.discriminatedUnion('type', [
 ])
 
 export type LinkMessage = z.output<typeof linkMessageSchema>
+
+/** All that is said in sealed signals. */
+export const signalMessageSchema = z.discriminatedUnion('type', [
+  ...linkMessageSchema.options,
+  /** "This is where I am now", to a node behind a NAT: what control streams call `announce`. */
+  z.object({ type: z.literal('announce'), record: z.unknown() }),
+])
+
+export type SignalMessage = z.output<typeof signalMessageSchema>
 
 export type LinkOffer = Extract<LinkMessage, { type: 'offer' }>
 export type LinkAnswer = Extract<LinkMessage, { type: 'answer' }>

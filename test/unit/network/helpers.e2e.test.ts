@@ -4,7 +4,13 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import { formatAddress } from '../../../src/core/index.ts'
-import { parseHelper, parseTicket, type Network, type NetworkOptions } from '../../../src/network/index.ts'
+import {
+  parseHelper,
+  parseTicket,
+  type Network,
+  type NetworkOptions,
+  type NodeInfo,
+} from '../../../src/network/index.ts'
 import { createIdentity } from '../../../src/network/identity.ts'
 import { signNodeInfo } from '../../../src/network/node-info.ts'
 import { Exchange } from '../../../src/network/signalling/exchange.ts'
@@ -50,6 +56,32 @@ test('a node that does not help refuses, and the start does not fail for it', as
   const node = await startNode(t, { helpers: [helperText(other)] })
   assert.deepEqual(node.network.helpers, [])
   assert.deepEqual(node.network.self.helpers, [])
+})
+
+test('a node on helpers hears of a new record through them: its NAT meets no datagram uninvited', async (t) => {
+  const helper = await startNode(t, { help: true })
+  const helped = { helpers: [helperText(helper)] }
+  const [b, stranger] = await Promise.all([startNode(t, helped), startNode(t, helped)])
+  const dialled: string[] = []
+  const a = makeNode(t, helped, {
+    connectToNode: async (id, { dial }) => {
+      dialled.push(id)
+      return await dial()
+    },
+  })
+  await a.directory.put(b.network.self)
+  await a.directory.put(stranger.network.self)
+  // Only one of them knows the node that speaks: only that one keeps what it says.
+  const identity = await createIdentity(await a.context.getPrivateKey())
+  await b.directory.put(signNodeInfo(identity, { addresses: [], sequence: 1, expires: 0 }))
+  const [[told]] = (await Promise.all([once(b.network, 'nodeUpdated'), a.network.start()])) as [
+    [NodeInfo],
+    void,
+  ]
+  assert.equal(told.id, a.network.id)
+  assert.ok(told.sequence > 1)
+  assert.equal(await stranger.directory.get(a.network.id), undefined)
+  assert.deepEqual([...new Set(dialled)], [helper.network.id])
 })
 
 test('a lost helper is replaced and found again; the record follows', async (t) => {
