@@ -1,3 +1,4 @@
+import type { SocketAddress } from '../core/address.ts'
 import { PeerError } from '../core/errors.ts'
 import type { ControlAnswer, ControlChannel, ControlQuestion, RelayGrant } from './control.ts'
 import { asError } from './errors.ts'
@@ -15,7 +16,7 @@ export interface ControlDeskOptions {
   /** Set when this node helps others. */
   readonly exchange?: Exchange
   /** Set when it relays for others too. */
-  readonly grantRelay?: (peer: NodeId) => RelayGrant | undefined
+  readonly grantRelay?: (peer: NodeId, at: SocketAddress | undefined) => RelayGrant | undefined
 }
 
 /** Answers what other nodes ask on control streams, whichever side opened them. */
@@ -58,7 +59,7 @@ export class ControlDesk {
         onSignal(question.body, channel)
         return {}
       case 'relay':
-        return { relay: granted(peer, grantRelay?.(peer)) }
+        return { relay: granted(peer, grantRelay?.(peer, channel.remote)) }
       case 'ping':
         return {}
     }

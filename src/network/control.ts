@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { z } from 'zod'
+import type { SocketAddress } from '../core/address.ts'
 import { PeerError } from '../core/errors.ts'
 import { Scope } from './deadline.ts'
 import { asError, refusalCodes } from './errors.ts'
@@ -8,6 +9,7 @@ import { isNodeId, type NodeId } from './node-id.ts'
 import { verifyNodeInfo, type NodeInfo } from './node-info.ts'
 import { readMessage, writeMessage } from './protocol.ts'
 import { closed, explain, RefusedError } from './refusal.ts'
+import { SecureStream } from './secure-stream.ts'
 
 const id = z.string().max(64).refine(isNodeId)
 /** Base64 of a sealed signal. */
@@ -41,6 +43,8 @@ const relayGrantSchema = z.object({
   password: z.string().max(512),
   /** Seconds that the credentials are good for. */
   lifetime: z.int().min(1).max(86_400),
+  /** The relay's 401 for the address that this comes from, as STUN has it: the first request answers it at once. */
+  challenge: z.base64().max(2_048).exactOptional(),
 })
 
 /** Leave to use a relay for a while (RFC 8656's credentials). */
@@ -108,6 +112,11 @@ export class ControlChannel {
       this.#keepAliveTimer = setTimeout(() => this.#askWhetherAlive(), options.keepAlive)
     }
     void this.#read()
+  }
+
+  /** Where the peer is seen; undefined when the caller's own transport carries the stream. */
+  get remote(): SocketAddress | undefined {
+    return this.#stream instanceof SecureStream ? this.#stream.remote : undefined
   }
 
   /** Until {@link closed} resolves. */

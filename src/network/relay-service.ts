@@ -21,8 +21,9 @@ export interface RelayServiceOptions {
   readonly deny?: readonly string[]
 }
 
-/** Seconds. */
+/** Seconds; nonces expire "at least once every hour" (RFC 8656 §5). */
 const grantLifetime = 6 * 3_600
+const nonceLifetime = 3_600
 
 /** TLS connections of clients at once, in total and from one address; ms that one may last without an allocation. */
 const streamLimits = { maxConnections: 4_096, maxConnectionsPerSource: 256, idleTimeout: 30_000 }
@@ -58,6 +59,7 @@ export class RelayService {
       addresses: firstOfEachFamily(own).map((host) => ({ host })),
       peers: { ...(allow && { allow }), ...(deny && { deny }) },
       limits: { ...defaultLimits, ...limits },
+      nonceLifetime,
       logger: session.context.logger,
     })
     this.#host.attach(endpoint, 'rfc8656')
@@ -81,9 +83,12 @@ export class RelayService {
     this.#host.addListening(address, port)
   }
 
-  grant(peer: NodeId): RelayGrant {
+  /** `at`: where the node is seen, which by UDP is where its requests will come from. */
+  grant(peer: NodeId, at: SocketAddress | undefined): RelayGrant {
     const username = `${Math.floor(Date.now() / 1_000) + grantLifetime}:${peer}`
-    return { username, password: this.#passwordFor(username), lifetime: grantLifetime }
+    const credentials = { username, password: this.#passwordFor(username), lifetime: grantLifetime }
+    if (at === undefined) return credentials
+    return { ...credentials, challenge: Buffer.from(this.#host.challenge(at)).toString('base64') }
   }
 
   stop(): Promise<void> {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SocketAddress } from '../core/address.ts'
 import type { LocalCandidate } from '../ice/index.ts'
-import { LongTermAuth } from '../stun/index.ts'
+import { LongTermAuth, StunView } from '../stun/index.ts'
 import { openRelayOverStream } from '../turn/driver/client/open.ts'
 import { openRelayOverUdp, type RelayAllocation } from '../turn/index.ts'
 import type { ControlChannel, RelayGrant } from './control.ts'
@@ -229,7 +229,7 @@ export class Relays {
       clearTimeout(timer)
       try {
         const grant = await this.#grant(entry.channel)
-        if (grant !== used) relay.setCredentials(new LongTermAuth(grant.username, grant.password))
+        if (grant !== used) relay.setCredentials(authOf(grant))
         used = grant
         schedule()
       } catch (error) {
@@ -272,10 +272,10 @@ export class Relays {
   }
 
   async #allocate({ channel, address, tls }: RelaySource, signal: AbortSignal): Promise<RelayAllocation> {
-    const { username, password } = await this.#grant(channel)
+    const auth = authOf(await this.#grant(channel))
     const { context } = this.#session
     const { endpoint } = this.#session.utp
-    const options = { auth: new LongTermAuth(username, password), logger: context.logger, signal }
+    const options = { auth, logger: context.logger, signal }
     if (tls === undefined) return await openRelayOverUdp(endpoint, address, options)
     return await openRelayOverStream(relayTarget(tls, channel.peer), options, (path, bytes) =>
       endpoint.deliver(path, bytes),
@@ -314,6 +314,14 @@ interface Entry {
   /** How many users let each IP address in. Bounded by the users' candidates; the allocation takes 256 of them. */
   readonly permitted: Map<string, number>
   timer?: NodeJS.Timeout
+}
+
+/** Credentials that know what the relay will ask; when that is too old, it asks anew. */
+function authOf({ username, password, challenge }: RelayGrant): LongTermAuth {
+  const auth = new LongTermAuth(username, password)
+  const asked = new StunView()
+  if (challenge !== undefined && asked.open(Buffer.from(challenge, 'base64'))) auth.examine(asked, undefined)
+  return auth
 }
 
 /** Closes the relay to those peers that no other user of it lets in: it has room for some hundred, not for all there ever were. */

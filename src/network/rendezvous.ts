@@ -72,7 +72,7 @@ export class Rendezvous {
       record: options.record,
       onSignal: (body, channel) => this.signaller.receive(body, channel),
       ...(exchange && { exchange }),
-      grantRelay: (peer) => this.#relayService?.grant(peer),
+      grantRelay: (peer, at) => this.#relayService?.grant(peer, at),
     })
     this.pool = new ControlPool(session, {
       dial: (id, places, signal) => this.dialler.dialControl(id, places, signal),

@@ -97,11 +97,14 @@ export class LongTermServerAuth implements ServerAuth {
     this.#nobody = Uint8Array.from(secret)
   }
 
+  /** Adds what a 401 or 438 to that client carries. */
+  challenge(now: Micros, client: SocketAddress, response: StunBuilder): void {
+    response.text(Attribute.Realm, this.#store.realm).text(Attribute.Nonce, this.#mint.make(now, client))
+    response.passwordAlgorithms(Attribute.PasswordAlgorithms, offeredList)
+  }
+
   check(now: Micros, request: StunView, client: SocketAddress): Authentication {
-    const challenge = (response: StunBuilder): void => {
-      response.text(Attribute.Realm, this.#store.realm).text(Attribute.Nonce, this.#mint.make(now, client))
-      response.passwordAlgorithms(Attribute.PasswordAlgorithms, offeredList)
-    }
+    const challenge = (response: StunBuilder): void => this.challenge(now, client, response)
     const hasSha256 = request.has(Attribute.MessageIntegritySha256)
     if (!hasSha256 && !request.has(Attribute.MessageIntegrity)) return unauthenticated(challenge)
     const nonce = request.text(Attribute.Nonce)

@@ -1,6 +1,7 @@
 // 1 s. Allocations that several links share: what a link let in is closed again when it ends, unless another one needs it.
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
+import type { SocketAddress } from '../../../src/core/index.ts'
 import type { LocalCandidate } from '../../../src/ice/index.ts'
 import type { ControlChannel } from '../../../src/network/control.ts'
 import { Relays, type RelaySource, type RelayUser } from '../../../src/network/relays.ts'
@@ -9,7 +10,7 @@ import { UdpEndpoint } from '../../../src/socket/index.ts'
 import { CallbackUsers, MAX_PERMISSIONS, RelayHost } from '../../../src/turn/index.ts'
 
 /** A relay on loopback, a node's port, and its relays; `seen` counts peers for whom there was no room, and questions for credentials. */
-async function open(t: TestContext, lifetime = 3_600) {
+async function open(t: TestContext, lifetime = 3_600, challengeFor?: SocketAddress | 'us') {
   const [server, own] = await Promise.all([1, 2].map(() => UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })))
   const seen = { refused: 0, asked: 0, usernames: new Set<string>() }
   const host = new RelayHost({
@@ -47,7 +48,9 @@ async function open(t: TestContext, lifetime = 3_600) {
       ask: () => {
         seen.asked++
         const username = `${Date.now() + lifetime * 1_000}:node`
-        return Promise.resolve({ relay: { username, password: 'password', lifetime } })
+        const at = challengeFor === 'us' ? own!.address : challengeFor
+        const challenge = at && { challenge: Buffer.from(host.challenge(at)).toString('base64') }
+        return Promise.resolve({ relay: { username, password: 'password', lifetime, ...challenge } })
       },
     } as unknown as ControlChannel,
     address: server!.address,
@@ -57,6 +60,7 @@ async function open(t: TestContext, lifetime = 3_600) {
   const [source, second] = [sourceOf('helper'), sourceOf('second helper')]
   return {
     seen,
+    errors: host.relay.counters.errors,
     prepare: () => relays.prepare([source]),
     borrow: (user: RelayUser) => relays.borrow([source], user),
     borrowUntil: (isFound: () => boolean, user: RelayUser) =>
@@ -154,6 +158,19 @@ test('a relay that leads nowhere is not the last one: the next helper is asked, 
     return false
   }, gone)
   assert.equal(gone.candidates.length, 1)
+})
+
+test('who knows the challenge with the credentials is not asked again; for another address it is as stale as an old one', async (t) => {
+  const allocate = async (challengeFor?: SocketAddress | 'us'): Promise<number[]> => {
+    const { errors, borrow } = await open(t, 3_600, challengeFor)
+    const user = new User()
+    await borrow(user)
+    assert.equal(user.candidates.length, 1)
+    return [...errors.keys()]
+  }
+  assert.deepEqual(await allocate(), [401])
+  assert.deepEqual(await allocate('us'), [])
+  assert.deepEqual(await allocate({ address: '192.0.2.1', port: 1315 }), [438])
 })
 
 test('an allocation goes on with newer credentials than it was made with', { timeout: 10_000 }, async (t) => {

@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
-import { formatAddress } from '../../../core/address.ts'
+import { formatAddress, type SocketAddress } from '../../../core/address.ts'
 import { silentLogger, type Logger } from '../../../core/logger.ts'
 import { SECOND } from '../../../core/machine.ts'
 import { systemClock, systemRng } from '../../../core/ports.ts'
 import type { UdpEndpoint } from '../../../socket/index.ts'
 import { bindDriver, type Attachment } from '../../../socket/index.ts'
-import { Method } from '../../../stun/codec/registry.ts'
+import { StunBuilder } from '../../../stun/codec/builder.ts'
+import { TRANSACTION_ID_LENGTH } from '../../../stun/codec/view.ts'
+import { ErrorCode, MessageClass, Method } from '../../../stun/codec/registry.ts'
 import { LongTermServerAuth, type CredentialStore } from '../../../stun/credentials/server.ts'
 import { TurnUsageError } from '../../errors.ts'
 import { TransportProtocol, type AddressFamily } from '../../protocol/constants.ts'
@@ -50,6 +52,7 @@ export class RelayHost {
   readonly #flusher = new Flusher()
   readonly #secret = randomBytes(32)
   readonly #nonceLifetime: number
+  #auth: LongTermServerAuth
   /** Of the ports that clients and operators come to, as peers would write them. Bounded by the configuration. */
   readonly #listening = new PortSet()
   readonly #attachments: { readonly endpoint: UdpEndpoint; readonly attachment: Attachment }[] = []
@@ -77,6 +80,7 @@ export class RelayHost {
     this.#ports = new RelayPorts(systemRng, ports, siblings?.isRelayed.bind(siblings))
     this.#logger = options.logger ?? silentLogger
     this.#nonceLifetime = options.nonceLifetime ?? 600
+    this.#auth = this.#authOf(options)
     const families: AddressFamily[] = [...new Set(addresses.map(({ host }) => familyNumber(host)))]
     this.relay = new Relay({
       ...this.#settings(options),
@@ -90,7 +94,22 @@ export class RelayHost {
 
   /** Takes other settings; see {@link Relay.configure}. */
   configure(settings: RelayHostSettings): void {
+    this.#auth = this.#authOf(settings)
     this.relay.configure(this.#settings(settings))
+  }
+
+  /**
+   * The 401 that this client's first Allocate request would get (RFC 8489 §9.2.4): whoever is told it with the credentials
+   * need not send that request.
+   */
+  challenge(client: SocketAddress): Uint8Array {
+    const transactionId = new Uint8Array(TRANSACTION_ID_LENGTH)
+    systemRng.fill(transactionId)
+    const builder = new StunBuilder()
+      .start(Method.Allocate, MessageClass.Error, transactionId)
+      .errorCode(ErrorCode.Unauthenticated, '')
+    this.#auth.challenge(systemClock.now(), client, builder)
+    return builder.copy()
   }
 
   /** No peer is reached at this port of ours, whatever else is allowed. */
@@ -134,7 +153,7 @@ export class RelayHost {
     for (const { attachment } of this.#attachments) attachment.detach()
   }
 
-  #settings({ users, peers, ...rest }: RelayHostSettings): RelaySettings {
+  #settings({ peers, ...rest }: RelayHostSettings): RelaySettings {
     const policy = new PeerPolicy({
       ...peers,
       ownAddresses: this.#ownAddresses(),
@@ -144,8 +163,12 @@ export class RelayHost {
     return {
       ...rest,
       policy,
-      auth: new LongTermServerAuth(users, this.#secret, this.#nonceLifetime * SECOND),
+      auth: this.#auth,
     }
+  }
+
+  #authOf({ users }: RelayHostSettings): LongTermServerAuth {
+    return new LongTermServerAuth(users, this.#secret, this.#nonceLifetime * SECOND)
   }
 
   #ownAddresses(): string[] {
