@@ -7,8 +7,10 @@ import {
   describeEnvironment,
   loadAdapter,
   runMatrix,
+  SITE_PATH,
   writeReport,
   type Adapter,
+  type Links,
   type Progress,
   type RunRecord,
   type WrittenReport,
@@ -21,6 +23,8 @@ interface Flags {
   readonly runs: string
   readonly timeout: string
   readonly parallel: string
+  readonly delay?: string
+  readonly loss?: string
   readonly captures?: true
   readonly out: string
 }
@@ -49,6 +53,8 @@ export function registerLabMatrix(lab: Command, shell: MatrixShell): Command {
     .option('--runs <n>', 'runs of each pair', '3')
     .option('--timeout <seconds>', 'what each program has to get ready or done', '20')
     .option('--parallel <n>', 'labs at a time; with more than one the times are worth less', '1')
+    .option('--delay <ms>', 'one way between a site and the core: a round trip passes four', '10')
+    .option('--loss <percent>', 'of the packets on every way to and from the core', '0')
     .option('--captures', 'keep pcap files of runs that fail or whose program is wrong about its path')
     .option('--out <folder>', 'where results and report go; what is there is continued', 'natwork-matrix')
     .addHelpText('after', EXAMPLES)
@@ -60,6 +66,7 @@ export function registerLabMatrix(lab: Command, shell: MatrixShell): Command {
         timeoutMs: integer('--timeout', flags.timeout, 3_600) * 1_000,
         parallel: integer('--parallel', flags.parallel, 8),
       }
+      const links = readLinks(flags)
       // All of them before the first run: a mistake in the last one should not cost an hour.
       const adapters = await Promise.all((flags.stack ?? []).map((name) => loadAdapter(name)))
       for (const adapter of adapters) {
@@ -69,9 +76,10 @@ export function registerLabMatrix(lab: Command, shell: MatrixShell): Command {
             adapter,
             pairs,
             ...limits,
+            links,
             folder: join(flags.out, adapter.name),
             captures: flags.captures ?? false,
-            environment: describeEnvironment(limits.parallel),
+            environment: describeEnvironment(limits.parallel, links),
             signal,
             onRun: progress.onRun,
           })
@@ -90,7 +98,21 @@ Without --stack only the report is written again. An interrupted matrix goes on 
 Examples:
   natwork lab matrix --stack reference                     every pair of kinds, 3 runs each
   natwork lab matrix --stack hyperdht --kinds none,full-cone,port-restricted,symmetric
-  natwork lab matrix --stack ./mine.json --pairs symmetric+full-cone --captures`
+  natwork lab matrix --stack ./mine.json --pairs symmetric+full-cone --captures
+  natwork lab matrix --stack natwork --pairs full-cone+port-restricted --loss 10 --delay 50`
+
+/** What is the lab's own stays unsaid. */
+function readLinks({ delay, loss }: Flags): Links {
+  const lost = loss === undefined ? 0 : number('--loss', loss, 90)
+  const late = delay === undefined ? SITE_PATH.delay : number('--delay', delay, 10_000)
+  return { ...(late !== SITE_PATH.delay && { delay: late }), ...(lost > 0 && { loss: lost / 100 }) }
+}
+
+function number(flag: string, text: string, max: number): number {
+  const value = /^\d{1,5}(\.\d{1,3})?$/.test(text) ? Number(text) : NaN
+  if (value <= max) return value
+  throw new UsageError('ERR_NATWORK_ARGUMENT', `${flag}: "${text}" must be a number of 0–${max}`)
+}
 
 function integer(flag: string, text: string, max: number): number {
   const value = /^\d{1,6}$/.test(text) ? Number(text) : 0

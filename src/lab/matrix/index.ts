@@ -13,7 +13,7 @@ export { choosePairs, type PairChoice } from './pairs.ts'
 export { writeReport, type WrittenReport } from './report/write.ts'
 export { parseResults, type MatrixHeader, type Results, type RunRecord } from './results.ts'
 export { runMatrix, type MatrixOptions, type Pair, type Progress } from './runner.ts'
-export { labStage, pairTopology, type Stage, type StageProcess } from './stage.ts'
+export { labStage, pairTopology, type Links, type Stage, type StageProcess } from './stage.ts'
 export {
   summarize,
   type Cell,

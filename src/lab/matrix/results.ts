@@ -16,6 +16,9 @@ const headerSchema = z.object({
   started: z.iso.datetime(),
   payload: bytes,
   timeoutMs: z.number(),
+  /** Where the lab's own were changed: milliseconds, and a share. */
+  delay: z.number().optional(),
+  loss: z.number().optional(),
   /** One line each: natwork, Node.js, the kernel, the machine, the lab's delays. */
   environment: z.record(z.string(), z.string()),
   abilities: z.array(z.enum(ALL_ABILITIES)).optional(),

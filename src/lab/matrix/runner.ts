@@ -5,7 +5,7 @@ import { LabSystemError, LabUsageError } from '../errors.ts'
 import { PAYLOAD, type Adapter, type Role } from './contract.ts'
 import { parseResults, type MatrixHeader, type Results, type RunRecord } from './results.ts'
 import { Players } from './run.ts'
-import { labStage, type Stage } from './stage.ts'
+import { labStage, type Links, type Stage } from './stage.ts'
 
 /** One ordered pair: A is behind the first kind and calls B, behind the second. */
 export type Pair = readonly [a: KindName, b: KindName]
@@ -27,8 +27,10 @@ export interface MatrixOptions {
   readonly environment: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
   readonly onRun?: (run: RunRecord, progress: Progress) => void
+  /** Default: the lab's own. */
+  readonly links?: Links
   /** Where the runs are played; default: a lab per pair. */
-  readonly createStage?: (a: KindName, b: KindName) => Promise<Stage>
+  readonly createStage?: (a: KindName, b: KindName, links?: Links) => Promise<Stage>
 }
 
 export interface Progress {
@@ -103,7 +105,7 @@ async function* playPair(
   signal: AbortSignal,
 ): AsyncGenerator<RunRecord> {
   const { adapter, timeoutMs } = options
-  const stage = await (options.createStage ?? labStage)(a, b)
+  const stage = await (options.createStage ?? labStage)(a, b, options.links)
   const players = new Players(stage, adapter, { timeoutMs, signal })
   try {
     for (const [index, run] of missing.entries()) {
@@ -216,7 +218,7 @@ function key(pair: Pair, run: number): string {
 }
 
 function headerOf(options: MatrixOptions): MatrixHeader {
-  const { adapter, timeoutMs, environment } = options
+  const { adapter, timeoutMs, environment, links } = options
   return {
     type: 'matrix',
     format: 1,
@@ -226,6 +228,7 @@ function headerOf(options: MatrixOptions): MatrixHeader {
     started: new Date().toISOString(),
     payload: PAYLOAD,
     timeoutMs,
+    ...links,
     environment: { ...environment },
     ...(adapter.abilities && { abilities: [...adapter.abilities] }),
   }
@@ -237,9 +240,9 @@ function sameMatrix(old: MatrixHeader, header: MatrixHeader): boolean {
 
 /** What makes runs incomparable. More runs or other pairs do not. */
 function difference(old: MatrixHeader, header: MatrixHeader): string {
-  return (['stack', 'stackVersion', 'payload', 'timeoutMs'] as const)
+  return (['stack', 'stackVersion', 'payload', 'timeoutMs', 'delay', 'loss'] as const)
     .filter((field) => old[field] !== header[field])
-    .map((field) => `${field} ${old[field]}`)
+    .map((field) => `${field} ${old[field] ?? 'as the lab has it'}`)
     .join(', ')
 }
 

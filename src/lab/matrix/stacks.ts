@@ -20,13 +20,27 @@ export const builtInStacks = {
     again: true,
     abilities: [...SIMPLE_PUNCH, 'host-candidates', 'low-ttl', 'prediction', 'birthday'],
   },
+  'natwork-exhaustive': {
+    description:
+      'natwork with the exhaustive search switched on at both nodes, for two NATs with a random port per destination: up to a minute and 165,000 packets. Give it --timeout 90.',
+    again: true,
+    program: 'natwork',
+    args: ['--exhaustive'],
+    abilities: [...SIMPLE_PUNCH, 'host-candidates', 'low-ttl', 'prediction', 'birthday', 'exhaustive'],
+  },
   hyperdht: { description: 'hyperdht with a private bootstrap of four nodes and no relay.', again: true },
   'node-datachannel': {
     description:
       'ICE as libdatachannel and libjuice do it (node-datachannel), with coturn for STUN and TURN over UDP.',
     again: true,
   },
-} as const satisfies Record<string, Pick<Adapter, 'description' | 'again' | 'abilities'>>
+} satisfies Record<string, BuiltIn>
+
+interface BuiltIn extends Pick<Adapter, 'description' | 'again' | 'abilities'> {
+  /** The file under `adapters/`; default: the stack's name. */
+  readonly program?: string
+  readonly args?: readonly string[]
+}
 
 /**
  * A stack that comes with natwork by its name, or an adapter file (JSON: `name`, `description`, `version`, and the
@@ -48,12 +62,14 @@ function builtIn(name: keyof typeof builtInStacks): Adapter {
   // Compiled or from source: the programs are what this file is.
   const file = fileURLToPath(import.meta.url)
   const source = file.endsWith('.ts')
-  const program = join(dirname(file), 'adapters', `${name}.${source ? 'ts' : 'js'}`)
-  const command = [process.execPath, ...(source ? ['--import', import.meta.resolve('tsx')] : []), program]
+  const { program = name, args = [], ...about }: BuiltIn = builtInStacks[name]
+  const path = join(dirname(file), 'adapters', `${program}.${source ? 'ts' : 'js'}`)
+  const loader = source ? ['--import', import.meta.resolve('tsx')] : []
+  const command = [process.execPath, ...loader, path, ...args]
   return {
     name,
-    ...builtInStacks[name],
-    version: name === 'reference' || name === 'natwork' ? ownVersion() : versionOf(name),
+    ...about,
+    version: program === 'reference' || program === 'natwork' ? ownVersion() : versionOf(program),
     commands: { helper: command, a: command, b: command },
   }
 }

@@ -23,8 +23,8 @@ export interface Stage extends AsyncDisposable {
 export type StageProcess = Pick<ChildProcessWithoutNullStreams, 'stdin' | 'stdout' | 'stderr' | 'kill' | 'on'>
 
 /** Builds the two kinds in a lab of its own. */
-export async function labStage(a: KindName, b: KindName): Promise<Stage> {
-  const lab = await Lab.create(pairTopology(a, b))
+export async function labStage(a: KindName, b: KindName, links: Links = {}): Promise<Stage> {
+  const lab = await Lab.create(pairTopology(a, b, links))
   const hosts: Record<Role, string> = { helper: 'helper', a: 'a1', b: sharesHome(a, b) ? 'a2' : 'b1' }
   const routers = lab.hosts.filter(({ role }) => role === 'router').map(({ name }) => name)
   const wire = async (role: Role): Promise<WireBytes> => {
@@ -61,14 +61,24 @@ export async function labStage(a: KindName, b: KindName): Promise<Stage> {
 /** The helper's addresses of each family: programs that find out about NATs want several to ask. */
 const HELPER_ADDRESSES = 4
 
+/** The ways between the hosts, where they are not the lab's own. */
+export interface Links {
+  /** Milliseconds, 0–10,000, from a site to the core: a round trip between two sites passes four of them. */
+  readonly delay?: number
+  /** 0–0.9: the share of packets lost on each way to and from the core, the helper's included. */
+  readonly loss?: number
+}
+
 /** Two peers of a kind that is about sharing share; all others have a site each. */
-export function pairTopology(a: KindName, b: KindName): Topology {
-  const hosts = { helper: { addresses: HELPER_ADDRESSES } }
-  if (sharesHome(a, b)) return { hosts, sites: { a: { routers: [a], clients: 2 } } }
-  if (a === b && kinds[a].shared === 'carrier') {
-    return { hosts, sites: { a, b: { routers: kinds[b].routers.slice(0, -1), behind: 'a' } } }
-  }
-  return { hosts, sites: { a, b } }
+export function pairTopology(a: KindName, b: KindName, links: Links = {}): Topology {
+  const { delay, loss } = links
+  const lossy = loss === undefined ? {} : { path: { loss } }
+  const way = delay === undefined ? lossy : { path: { ...lossy.path, delay } }
+  const hosts = { helper: { addresses: HELPER_ADDRESSES, ...lossy } }
+  if (sharesHome(a, b)) return { hosts, sites: { a: { routers: [a], clients: 2, ...way } } }
+  const sharesCarrier = a === b && kinds[a].shared === 'carrier'
+  const siteB = sharesCarrier ? { routers: kinds[b].routers.slice(0, -1), behind: 'a' } : { routers: [b] }
+  return { hosts, sites: { a: { routers: [a], ...way }, b: { ...siteB, ...way } } }
 }
 
 function sharesHome(a: KindName, b: KindName): boolean {

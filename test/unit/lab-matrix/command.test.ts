@@ -10,6 +10,11 @@ import { header, runOf } from './fixtures.ts'
 test('mistakes are found before anything runs', async () => {
   const usage = { code: 'ERR_NATWORK_ARGUMENT' }
   await assert.rejects(matrix('--runs', '0'), { ...usage, message: '--runs: "0" must be a number of 1–1000' })
+  await assert.rejects(matrix('--loss', '91'), { ...usage, message: '--loss: "91" must be a number of 0–90' })
+  await assert.rejects(matrix('--delay', '5s'), {
+    ...usage,
+    message: '--delay: "5s" must be a number of 0–10000',
+  })
   await assert.rejects(matrix('--timeout', '1e3'), usage)
   await assert.rejects(matrix('--parallel', '9'), usage)
   await assert.rejects(matrix('--kinds', 'cone'), { code: 'ERR_NATWORK_LAB_UNKNOWN_KIND' })

@@ -71,9 +71,24 @@ eth1:      10       1    0    0    0     0          0         0       20       2
 })
 
 test('every pair of kinds is a topology; kinds that are about sharing share', () => {
-  for (const a of kindNames) for (const b of kindNames) parseTopology(pairTopology(a, b))
+  for (const a of kindNames) {
+    for (const b of kindNames) {
+      parseTopology(pairTopology(a, b))
+      parseTopology(pairTopology(a, b, { delay: 50, loss: 0.1 }))
+    }
+  }
+  assert.deepEqual(pairTopology('none', 'dmz', { delay: 50, loss: 0.1 }), {
+    hosts: { helper: { addresses: 4, path: { loss: 0.1 } } },
+    sites: {
+      a: { routers: ['none'], path: { loss: 0.1, delay: 50 } },
+      b: { routers: ['dmz'], path: { loss: 0.1, delay: 50 } },
+    },
+  })
   assert.deepEqual(pairTopology('hairpin', 'hairpin').sites, { a: { routers: ['hairpin'], clients: 2 } })
-  assert.deepEqual(pairTopology('hairpin', 'symmetric').sites, { a: 'hairpin', b: 'symmetric' })
+  assert.deepEqual(pairTopology('hairpin', 'symmetric').sites, {
+    a: { routers: ['hairpin'] },
+    b: { routers: ['symmetric'] },
+  })
   const carrier = pairTopology('same-cgn', 'same-cgn').sites['b']
   assert.ok(typeof carrier === 'object')
   assert.equal(carrier.behind, 'a')

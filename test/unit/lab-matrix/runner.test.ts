@@ -112,6 +112,9 @@ test('goes on where an interrupted matrix ended, half a line and all', async (t)
   await runMatrix(options)
   assert.deepEqual(log, [])
 
+  await assert.rejects(runMatrix({ ...options, links: { loss: 0.1 } }), {
+    message: /holds another matrix \(loss as the lab has it\): choose another folder/,
+  })
   const other = { ...options, adapter: { ...options.adapter, version: '2' } }
   await assert.rejects(runMatrix(other), {
     code: 'ERR_NATWORK_LAB_RESULTS',

@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { formatAddress } from '../../../core/address.ts'
 import { createContext, memoryDirectory, type Directory } from '../../../directory/index.ts'
 import { Network, type NetworkOptions, type NodeConnection, type NodeInfo } from '../../../network/index.ts'
+import type { SearchReport } from '../../../ice/index.ts'
 import { discoverNat64 } from '../../../stun/index.ts'
 import {
   fail,
@@ -20,8 +21,9 @@ import {
 } from './program.ts'
 
 const PORT = 1315
+const exhaustive = process.argv.includes('--exhaustive')
 /** How long a better path may take to be found, before the payload goes by the one there is. */
-const DIRECT_MS = 5_000
+const DIRECT_MS = exhaustive ? 65_000 : 5_000
 /** The same while natwork searches no ports: what it learns of both NATs, on which a search depends, is there by then. */
 const SETTLED_MS = 2_000
 
@@ -88,6 +90,10 @@ async function a(onStop: (stop: Stop) => void): Promise<void> {
   if (process.env['NATWORK_TRACE'] !== undefined) {
     network.on('trace', (_, entry) => process.stdout.write(`trace ${JSON.stringify(entry)}\n`))
   }
+  const searches: SearchReport[] = []
+  network.on('trace', (_, entry) => {
+    if (entry.what === 'search') searches.push(entry.search)
+  })
   const isOver = nothingBetter(network)
   const stream = await network.connect(peer, { service: 'sink' })
   const channel: Channel = {
@@ -106,6 +112,7 @@ async function a(onStop: (stop: Stop) => void): Promise<void> {
     remote: formatAddress(found?.path?.remote ?? network.boundAddress),
     details: {
       history: found?.history.map(({ kind, since }) => ({ kind, since: since.toISOString() })) ?? [],
+      searches: searches.map(({ method, state, sent }) => ({ method, state, sent })),
     },
   })
 }
@@ -134,6 +141,7 @@ async function startPeer(options: NetworkOptions, directory = memoryDirectory())
     host: has6 ? '::' : '0.0.0.0',
     port: task.port,
     helpers: has4 ? [first, second] : [first6],
+    exhaustive,
     ...options,
   }
   return await startNetwork(network, directory)
