@@ -65,6 +65,7 @@ async function source(): Promise<void> {
   say({
     same: Buffer.concat(answer).toString() === hash.digest('hex'),
     history: found?.history.map(({ kind }) => kind),
+    connection: found && { ...found, pairs: [], trace: [] },
   })
   await network.stop()
 }

@@ -4,7 +4,8 @@ import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Lab } from '../../src/lab/index.ts'
+import type { SocketAddress } from '../../src/core/index.ts'
+import { Lab, type PathParameters } from '../../src/lab/index.ts'
 import { kinds, type KindName } from '../../src/sim/index.ts'
 import { labUnavailable } from './available.ts'
 
@@ -21,15 +22,55 @@ test('NAT64 × port-restricted: direct, by helpers of IPv4 alone', { skip }, asy
 })
 
 test('the caller gets another address in mid-transfer: direct again, nothing lost', { skip }, async () => {
-  await using stage = await open('port-restricted', 'port-restricted')
+  await using stage = await open('port-restricted', 'port-restricted', { loss: 0.03 })
   const { lab, source } = stage
   await source.until(({ path }) => path === 'direct')
   await source.moves()
   await lab.rebind('a1', lab.address('a1').replace(/\d+$/, '77'))
   await source.moves()
-  const { same } = await source.finish()
+  const { same, connection } = await source.finish()
   assert.equal(same, true)
+  checkConnection(connection!, lab)
 })
+
+/** What `network.connections` says of it. */
+function checkConnection(connection: Connection, lab: Lab): void {
+  const { path, rtt, loss, bytesIn, bytesOut, since, history } = connection
+  assert.deepEqual([path?.kind, path?.remote], ['direct', { address: lab.address('b-home'), port: 1315 }])
+  assert.equal(path?.local.address, lab.address('a-home'))
+  // Four ways of 10 ms, of which two lose 3 %: of some six hundred packets.
+  assert.ok(rtt !== undefined && rtt >= 40, `round trip ${rtt} ms`)
+  assert.ok(loss > 0 && loss < 0.3, `loss ${loss}`)
+  assert.ok(bytesOut > 800_000 && bytesIn > 64)
+  // Each way begins where the one before ends; the last one is in use.
+  assert.deepEqual(history.at(-1), path)
+  assert.ok(history.length >= 2, JSON.stringify(history))
+  const times = [since, ...history.flatMap(({ since: begun, until }) => [begun, until])]
+  const said = times.filter((time) => time !== undefined).map((time) => Date.parse(time))
+  assert.equal(said.length, 2 * history.length)
+  assert.deepEqual(
+    said,
+    said.toSorted((one, other) => one - other),
+  )
+}
+
+interface Use {
+  readonly kind: string
+  readonly local: SocketAddress
+  readonly remote: SocketAddress
+  readonly since: string
+  readonly until?: string
+}
+
+interface Connection {
+  readonly path?: Use
+  readonly rtt?: number
+  readonly loss: number
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly since: string
+  readonly history: readonly Use[]
+}
 
 interface Said {
   readonly id?: string
@@ -39,6 +80,7 @@ interface Said {
   readonly error?: string
   readonly same?: boolean
   readonly history?: readonly string[]
+  readonly connection?: Connection
 }
 
 /** What a node says, in order; lines are taken as they are asked for. */
@@ -75,8 +117,9 @@ class Lines {
   }
 }
 
-async function open(a: KindName, b: KindName) {
-  const lab = await Lab.create({ hosts: { helper: { addresses: 2 } }, sites: { a, b } })
+async function open(a: KindName, b: KindName, path: PathParameters = {}) {
+  const sites = { a, b: { routers: [b], path } }
+  const lab = await Lab.create({ hosts: { helper: { addresses: 2 } }, sites })
   const addresses = lab.hosts
     .find(({ name }) => name === 'helper')!
     .addresses.filter((address) => !address.includes(':'))
