@@ -10,7 +10,7 @@
 #define ROUNDS 4 // of system calls before other work of the loop has its turn
 #define VALUES 8 // in a call from JavaScript
 
-enum { RECEIVED, WRITABLE, FAILED }; // what a port's callback is told, with a number: messages, –, errno
+enum { RECEIVED, WRITABLE, FAILED, ICMP }; // what a port's callback is told, with a number: messages, –, errno, errors
 
 struct thread {
   struct received in;
@@ -90,11 +90,26 @@ static void receive(struct handle *h) {
   }
 }
 
+// One batch: those of a flood wait, so that datagrams have their turn.
+static void receive_errors(struct handle *h) {
+  int count = port_receive_errors(&h->port, &h->thread->in);
+  if (count == 0) return;
+  napi_handle_scope scope;
+  napi_open_handle_scope(h->env, &scope);
+  tell(h, h->thread->on_event, ICMP, count);
+  napi_close_handle_scope(h->env, scope);
+}
+
 static void on_poll(uv_handle_t *poll, int status, int events) {
   struct handle *h = uv_handle_get_data(poll);
-  if (status < 0) events = UV_READABLE; // the receive fetches the error
   h->owners++; // a callback may close the port and end the thread
-  if (events & UV_READABLE) receive(h);
+  if (status < 0) {
+    // An error waits (POLLERR): libuv does not say what else there is, and has stopped watching.
+    uv_poll_start(poll, h->events, on_poll);
+    events = h->events;
+    if (h->port.errors) receive_errors(h);
+  }
+  if (events & UV_READABLE && !h->closing) receive(h);
   if (events & UV_WRITABLE && !h->closing) {
     want(h, UV_READABLE);
     napi_handle_scope scope;
@@ -245,10 +260,12 @@ static napi_value describe(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// start(handle): begins to receive.
+// start(handle, errors): begins to receive; ICMP errors, too, where they are wanted.
 static napi_value start(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
-  want(handle_of(env, info, values), UV_READABLE);
+  struct handle *h = handle_of(env, info, values);
+  if (integer(env, values[1]) != 0) port_watch_errors(&h->port);
+  want(h, UV_READABLE);
   return NULL;
 }
 
@@ -275,7 +292,7 @@ static napi_value send_out(napi_env env, napi_callback_info info) {
   return number(env, next);
 }
 
-// addressOf(message) → the text of who sent message i of those being told of.
+// addressOf(message) → the text of who sent message i of those being told of; of an ICMP error, where its datagram went.
 static napi_value address_of(napi_env env, napi_callback_info info) {
   napi_value values[VALUES], result;
   struct thread *thread = thread_of(env, info, values);

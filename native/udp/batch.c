@@ -16,11 +16,15 @@
 #define UDP_GRO 104
 #endif
 #define SEND_MESSAGES 64
+#define SEND_ATTEMPTS 8 // of a datagram whose failure may be an older one's
 #define MAX_SEGMENTS 64   // UDP_MAX_SEGMENTS of Linux before 6.9
 #define MAX_MERGED 65507  // an IPv4 datagram's payload
 
-static int recvmmsg_(int fd, struct mmsghdr *messages, unsigned count) {
-  return syscall(SYS_recvmmsg, fd, messages, count, MSG_DONTWAIT, NULL);
+static int recvmmsg_(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+  int got;
+  do got = syscall(SYS_recvmmsg, fd, messages, count, MSG_DONTWAIT | flags, NULL);
+  while (got < 0 && errno == EINTR);
+  return got;
 }
 
 static int sendmmsg_(int fd, struct mmsghdr *messages, unsigned count) {
@@ -40,7 +44,7 @@ static int probe(struct port *port) {
   static _Atomic int known; // 0: nothing; 1: no UDP_SEGMENT; 2: UDP_SEGMENT
   if (known == 0) {
     struct mmsghdr none;
-    if (recvmmsg_(port->fd, &none, 0) < 0 || sendmmsg_(port->fd, &none, 0) < 0) return errno;
+    if (recvmmsg_(port->fd, &none, 0, 0) < 0 || sendmmsg_(port->fd, &none, 0) < 0) return errno;
     int segment = 0;
     socklen_t length = sizeof segment;
     known = getsockopt(port->fd, IPPROTO_UDP, UDP_SEGMENT, &segment, &length) == 0 ? 2 : 1;
@@ -184,9 +188,7 @@ int port_receive(struct port *port, struct received *in) {
         .msg_controllen = port->gro ? sizeof control[i] : 0,
     };
   }
-  int count;
-  do count = recvmmsg_(port->fd, messages, RECEIVE_MESSAGES);
-  while (count < 0 && errno == EINTR);
+  int count = recvmmsg_(port->fd, messages, RECEIVE_MESSAGES, 0);
   if (count < 0) return -errno;
   for (int i = 0; i < count; i++) {
     const union address *from = &in->from[i];
@@ -196,6 +198,65 @@ int port_receive(struct port *port, struct received *in) {
     in->info[i].port = ntohs(from->four.sin_port);
   }
   return count;
+}
+
+void port_watch_errors(struct port *port) {
+  if (port->family == AF_INET) port->errors = set(port->fd, IPPROTO_IP, IP_RECVERR, 1) == 0;
+  else port->errors = set(port->fd, IPPROTO_IPV6, IPV6_RECVERR, 1) == 0;
+}
+
+// struct sock_extended_err of <linux/errqueue.h>, which not every libc brings (ip(7)).
+struct extended_error {
+  uint32_t error;
+  uint8_t origin, type, code, unused;
+  uint32_t info, data;
+};
+enum { ORIGIN_ICMP = 2, ORIGIN_ICMP6 = 3 }; // 1: the kernel itself, which has told the sender
+
+static bool is_icmp(struct msghdr *message, int family, struct extended_error *error) {
+  struct cmsghdr *c = CMSG_FIRSTHDR(message); // no other was asked for
+  if (c == NULL || c->cmsg_len < CMSG_LEN(sizeof *error)) return false;
+  bool six = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR;
+  if (!six && !(c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR)) return false;
+  memcpy(error, CMSG_DATA(c), sizeof *error);
+  return error->origin == (family == AF_INET6 ? ORIGIN_ICMP6 : ORIGIN_ICMP);
+}
+
+// The next hop's MTU, of "fragmentation needed" (RFC 1191 §4) and "packet too big" (RFC 4443 §3.2).
+static int32_t mtu_of(const struct extended_error *error) {
+  bool too_big = error->origin == ORIGIN_ICMP6 ? error->type == 2 : error->type == 3 && error->code == 4;
+  return too_big && error->info <= 0xffff ? (int32_t)error->info : 0;
+}
+
+int port_receive_errors(struct port *port, struct received *in) {
+  struct mmsghdr messages[RECEIVE_MESSAGES];
+  union {
+    struct cmsghdr align; // behind the error stands who sent it
+    uint8_t bytes[CMSG_SPACE(sizeof(struct extended_error) + sizeof(struct sockaddr_in6))];
+  } control[RECEIVE_MESSAGES];
+  for (int i = 0; i < RECEIVE_MESSAGES; i++) {
+    messages[i].msg_hdr = (struct msghdr){
+        .msg_name = &in->from[i], // where the datagram went
+        .msg_namelen = sizeof in->from[i],
+        .msg_control = &control[i],
+        .msg_controllen = sizeof control[i],
+    };
+  }
+  int count = recvmmsg_(port->fd, messages, RECEIVE_MESSAGES, MSG_ERRQUEUE);
+  int kept = 0;
+  for (int i = 0; i < count; i++) {
+    struct extended_error error;
+    const struct msghdr *message = &messages[i].msg_hdr;
+    if (message->msg_namelen < sizeof(struct sockaddr_in) || in->from[i].any.sa_family != port->family) continue;
+    if (!is_icmp(&messages[i].msg_hdr, port->family, &error)) continue;
+    in->from[kept] = in->from[i];
+    in->info[kept].type = error.type;
+    in->info[kept].code = error.code;
+    in->info[kept].mtu = mtu_of(&error);
+    in->info[kept].to = ntohs(in->from[kept].four.sin_port);
+    kept++;
+  }
+  return kept;
 }
 
 struct sending {
@@ -259,10 +320,19 @@ static int fill(const struct port *port, struct outgoing *out, struct sending *s
   return last->next;
 }
 
+// An ICMP error about an earlier datagram fails one call and is then forgotten (ip(7), IP_RECVERR): with one of these.
+static bool may_be_older(int error) {
+  static const int errors[] = {ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EMSGSIZE,   ENOPROTOOPT,
+                               EOPNOTSUPP,   EHOSTDOWN,    ENONET,      EACCES,     EPROTO};
+  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) if (error == errors[i]) return true;
+  return false;
+}
+
 int port_send(struct port *port, struct outgoing *out, int first) {
   struct sending s;
   int at = first;
   int one_by_one = first; // below this index nothing is merged: the kernel refused it
+  int attempts = 0;
   *out->failures = 0;
   while (at != NONE) {
     int m = 0, next = at;
@@ -275,19 +345,24 @@ int port_send(struct port *port, struct outgoing *out, int first) {
     int sent = sendmmsg_(port->fd, s.messages, m);
     if (sent > 0) {
       at = s.first[sent];
+      attempts = 0;
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       break;
     } else if (errno == EINTR) {
+      continue;
+    } else if (port->errors && may_be_older(errno) && ++attempts < SEND_ATTEMPTS) {
       continue;
     } else if (out->datagrams[at].next != s.first[1]) {
       // A row may be refused for its length (the path's MTU) or by a device that cannot split it: as single datagrams
       // each gets its own answer.
       if (errno == EIO) port->gso = false;
       one_by_one = s.first[1] == NONE ? SEND_DATAGRAMS : s.first[1];
+      attempts = 0;
     } else {
       out->failed[*out->failures].index = at;
       out->failed[(*out->failures)++].error = errno;
       at = out->datagrams[at].next;
+      attempts = 0;
     }
   }
   return at;

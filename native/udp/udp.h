@@ -21,7 +21,10 @@ union address {
 // Used between a system call and the end of the callback about it, so all ports of one thread share one.
 struct received {
   uint8_t *bytes;
-  struct { int32_t slot, length, segment, port; } *info; // slot: NEW_REMOTE when its address is another one now
+  union {
+    struct { int32_t slot, length, segment, port; }; // slot: NEW_REMOTE when its address is another one now
+    struct { int32_t type, code, mtu, to; };         // of an ICMP error: `to` is the port of its datagram
+  } *info;
   union address from[RECEIVE_MESSAGES];
   union address remotes[REMOTES];
 };
@@ -43,6 +46,7 @@ struct port {
   int number;
   int receive_buffer; // bytes granted, without the kernel's doubling
   bool gso, gro;
+  bool errors; // it hears of ICMP errors
 };
 
 // Each returns 0 or an errno.
@@ -54,5 +58,10 @@ void print_address(const union address *, char *text, int size);
 
 // The number of messages (fewer than RECEIVE_MESSAGES: nothing else waits), or an errno negated.
 int port_receive(struct port *, struct received *);
+// From now on the kernel keeps ICMP errors about what this port sends, on a queue of their own. Where it cannot, it does
+// not: there are sandboxes.
+void port_watch_errors(struct port *);
+// Takes ICMP errors from that queue: their number; 0 as well where the queue held others only.
+int port_receive_errors(struct port *, struct received *);
 // Sends the chain that begins with `first`; returns the first that the kernel has no room for now, or NONE.
 int port_send(struct port *, struct outgoing *, int first);

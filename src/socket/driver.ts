@@ -47,4 +47,12 @@ export interface DriverHandler {
   onSendError(transmit: Transmit, error: Error): void
   /** A receive failed (an ICMP error surfacing as ECONNREFUSED or ECONNRESET, ENOBUFS …). Never fatal. */
   onReceiveError(error: Error): void
+  /**
+   * ICMP said of a datagram of this port that it did not get there (RFC 792; RFC 4443). Not every driver hears of it, and
+   * none does for a handler without this method. A hint: anybody can forge ICMP.
+   *
+   * @param to where the datagram went.
+   * @param mtu bytes, the next hop's, of "fragmentation needed" and "packet too big"; otherwise 0.
+   */
+  onIcmpError?(to: SocketAddress, type: number, code: number, mtu: number): void
 }

@@ -7,8 +7,8 @@ import { driverError } from './errors.ts'
 export interface Addon {
   readonly sourceHash: string
   /**
-   * Where the thread's datagrams are received: 32 messages of 65,536 bytes, and [slot, length, segment, port] of each; and
-   * where they are collected: see native-send.ts. `onEvent` is called with the port as `this`.
+   * Where the thread's datagrams are received: 32 messages of 65,536 bytes, and [slot, length, segment, port] of each (of
+   * ICMP errors: [type, code, mtu, port]); and where they are collected: see native-send.ts. `onEvent` is called with the port as `this`.
    */
   setUp(
     onEvent: (this: PortSelf, what: number, detail: number) => void,
@@ -21,7 +21,8 @@ export interface Addon {
   /** A socket that another process has bound. */
   adopt(self: PortSelf, fd: number): Handle
   describe(handle: Handle): PortDescription
-  start(handle: Handle): void
+  /** @param errors is the port to hear of ICMP errors? */
+  start(handle: Handle, errors: 0 | 1): void
   setRemote(slot: number, address: string, port: number): void
   send(handle: Handle, first: number): number
   addressOf(message: number): string

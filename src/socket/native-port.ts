@@ -61,7 +61,7 @@ export class NativePort implements Collecting, PortSelf, Receiving {
 
   start(handler: DriverHandler): void {
     this.handler = handler
-    this.#addon.start(this.#handle)
+    this.#addon.start(this.#handle, handler.onIcmpError === undefined ? 0 : 1)
   }
 
   /** As {@link Driver.send}. */
@@ -134,6 +134,9 @@ export class NativePort implements Collecting, PortSelf, Receiving {
         this.#sendBacklog()
         if (this.#hasRoom()) this.handler.onWritable()
         break
+      case ICMP:
+        this.#memory.received.handOverErrors(detail, this)
+        break
       default:
         this.handler.onReceiveError(systemCallError('recvmmsg', detail))
     }
@@ -197,6 +200,7 @@ export const nobody: DriverHandler = {
 // As in native/udp/addon.c: what a port is told.
 const RECEIVED = 0
 const WRITABLE = 1
+const ICMP = 3
 /** At least as many as a thread's memory holds. */
 const MAX_BACKLOG = 1_024
 const MAX_BACKLOG_BYTES = 512 * 1024

@@ -14,7 +14,7 @@ export interface Receiving {
 export class ReceiveMemory {
   readonly #addon: Addon
   readonly bytes = new Uint8Array(MESSAGES * STRIDE)
-  /** [slot, length, segment, port] of each message. */
+  /** [slot, length, segment, port] of each message; of ICMP errors [type, code, mtu, port]. */
   readonly info = new Int32Array(MESSAGES * 4)
   /** The path of each slot of the addon's table of remotes, which bounds it to 4,096. */
   readonly #paths: Path[] = []
@@ -46,6 +46,14 @@ export class ReceiveMemory {
         port.handler.onDatagram(path, this.#view(i, at, Math.min(segment, length - at), segment))
         at += segment
       } while (at < length)
+    }
+  }
+
+  /** The same with ICMP errors, of which there are few: with objects for each. */
+  handOverErrors(count: number, port: Receiving): void {
+    for (let i = 0; i < count; i++) {
+      const [type = 0, code = 0, mtu = 0, to = 0] = this.info.subarray(i * 4)
+      port.handler.onIcmpError?.({ address: this.#addon.addressOf(i), port: to }, type, code, mtu)
     }
   }
 

@@ -33,7 +33,13 @@ export class RelayMetrics {
       [{ reason: 'from_client_without_permission' }, counters.droppedFromClients],
       [{ reason: 'from_peer_without_permission' }, counters.droppedFromPeers],
       [{ reason: 'bandwidth' }, counters.droppedByBandwidth],
+      [{ reason: 'icmp' }, counters.droppedIcmp],
     ])
+    this.#counter(
+      'natwork_relay_icmp_errors_total',
+      'ICMP errors that clients were told of',
+      ({ counters }) => [[{}, counters.icmpToClients]],
+    )
     this.#counter('natwork_relay_denied_peers_total', 'Peers that the policy refused', ({ counters }) => [
       [{}, counters.deniedPeers],
     ])

@@ -116,6 +116,8 @@ function sumOf(all: readonly RelaySnapshot['counters'][]): RelaySnapshot['counte
     droppedFromClients: sum('droppedFromClients'),
     droppedFromPeers: sum('droppedFromPeers'),
     droppedByBandwidth: sum('droppedByBandwidth'),
+    icmpToClients: sum('icmpToClients'),
+    droppedIcmp: sum('droppedIcmp'),
     deniedPeers: sum('deniedPeers'),
   }
 }

@@ -15,11 +15,12 @@ import {
   StunView,
   type ClientAuth,
 } from '../../stun/index.ts'
+import { readIcmp } from '../protocol/icmp.ts'
 import { mayBeChannelData } from '../protocol/index.ts'
 import { RelayCarrier, type CarrierCounters } from './carrier.ts'
 import { Connects } from './connects.ts'
 import { Lifecycle } from './lifecycle.ts'
-import type { Allocation, IcmpError, TurnClientOptions, TurnEvent } from './options.ts'
+import type { Allocation, TurnClientOptions, TurnEvent } from './options.ts'
 import { Requests } from './requests.ts'
 
 /**
@@ -211,9 +212,10 @@ export class TurnClient implements Machine<TurnEvent> {
       this.#carrier.handleData(now, peer, data)
       return
     }
-    const icmp = view.value(Attribute.Icmp)
-    if (icmp === undefined || icmp.length !== 8 || !this.#carrier.isPermitted(now, peer.address)) return
-    if (this.#events.length < MAX_EVENTS) this.#events.push({ type: 'icmp', peer, icmp: readIcmp(icmp) })
+    const value = view.value(Attribute.Icmp)
+    const icmp = value && readIcmp(value)
+    if (icmp === undefined || !this.#carrier.isPermitted(now, peer.address)) return
+    if (this.#events.length < MAX_EVENTS) this.#events.push({ type: 'icmp', peer, icmp })
   }
 
   #handleAttempt(view: StunView, peer: SocketAddress): void {
@@ -252,13 +254,3 @@ export class TurnClient implements Machine<TurnEvent> {
 
 /** What a server sends of itself between two drains: more is dropped. */
 const MAX_EVENTS = 64
-
-/** Type in 7 bits, code in 9, and 32 of data (RFC 8656 §18.13). */
-function readIcmp(value: Uint8Array): IcmpError {
-  const [, , high = 0, low = 0, a = 0, b = 0, c = 0, d = 0] = value
-  return {
-    type: high >>> 1,
-    code: ((high & 1) << 8) | low,
-    data: ((a << 24) | (b << 16) | (c << 8) | d) >>> 0,
-  }
-}

@@ -1,3 +1,3 @@
 export { TurnClient } from './client.ts'
 export { MAX_PERMISSIONS } from './permissions.ts'
-export type { Allocation, AllocationRequest, IcmpError, TurnClientOptions, TurnEvent } from './options.ts'
+export type { Allocation, AllocationRequest, TurnClientOptions, TurnEvent } from './options.ts'

@@ -2,6 +2,7 @@ import type { SocketAddress } from '../../core/address.ts'
 import type { Micros, Path } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import type { ClientAuth, StunPeerError } from '../../stun/index.ts'
+import type { IcmpError } from '../protocol/index.ts'
 
 /** What to ask a relay for. */
 export interface AllocationRequest {
@@ -92,11 +93,3 @@ export type TurnEvent =
   | { readonly type: 'unconnected'; readonly peer: SocketAddress; readonly error: StunPeerError }
   /** The answer to {@link TurnClient.close}. */
   | { readonly type: 'closed' }
-
-/** RFC 8656 §18.13. For ICMPv4 and ICMPv6, by the peer's family. */
-export interface IcmpError {
-  readonly type: number
-  readonly code: number
-  /** Of "packet too big" and "fragmentation needed": the next hop's MTU. */
-  readonly data: number
-}

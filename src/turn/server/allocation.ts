@@ -1,8 +1,9 @@
 import { familyOf, type SocketAddress } from '../../core/address.ts'
-import type { Micros, Path } from '../../core/machine.ts'
+import { SECOND, type Micros, type Path } from '../../core/machine.ts'
 import { CHANNEL_DATA_HEADER, channelDataEnd } from '../protocol/channel-data.ts'
 import { CHANNEL_LIFETIME, CHANNEL_QUARANTINE, PERMISSION_LIFETIME } from '../protocol/constants.ts'
 import type { TransportProtocol } from '../protocol/constants.ts'
+import { isForClients, isTooBig, type IcmpError } from '../protocol/icmp.ts'
 import type { Expiring } from './agenda.ts'
 import type { ClientLink, PeerConnection, RelayedSocket } from './io.ts'
 import type { Relay } from './relay.ts'
@@ -17,6 +18,7 @@ export class Permission {
   readonly portMatters: boolean
   /** By the peer's port. Bounded by the allocation's channels. */
   channels: Map<number, Channel> | undefined
+  #path: { readonly mtu: number; readonly until: Micros } | undefined
 
   constructor(address: string, expiresAt: Micros, policyVersion: number, portMatters: boolean) {
     this.address = address
@@ -24,7 +26,26 @@ export class Permission {
     this.policyVersion = policyVersion
     this.portMatters = portMatters
   }
+
+  /** Bytes of the longest IP packet that gets to the peer in one piece, as far as is known. */
+  mtu(now: Micros): number {
+    return this.#path !== undefined && this.#path.until > now ? this.#path.mtu : LINK_MTU
+  }
+
+  /** A router said what its next hop takes. No less than every path takes is believed, because anybody may say so. */
+  narrow(now: Micros, mtu: number): void {
+    const least = Math.max(mtu, familyOf(this.address) === 6 ? MIN_MTU_6 : MIN_MTU_4)
+    if (least < this.mtu(now)) this.#path = { mtu: least, until: now + PATH_MTU_LIFETIME }
+  }
 }
+
+/** Ethernet's. */
+const LINK_MTU = 1_500
+/** RFC 8200 §5; for IPv4 what Linux takes for the least (net.ipv4.route.min_pmtu). */
+const MIN_MTU_6 = 1_280
+const MIN_MTU_4 = 552
+/** RFC 1191 §6.3 and RFC 8201 §5.3: "10 minutes", after which the path may have become wider. */
+const PATH_MTU_LIFETIME: Micros = 600 * SECOND
 
 /** A number that stands for a peer (RFC 8656 §12). */
 export interface Channel {
@@ -309,9 +330,29 @@ export class Allocation implements Expiring {
     else relay.toClients.dataIndication(this.link, path.remote, bytes)
   }
 
-  /** The driver's word that a datagram to `peer` met an ICMP error (RFC 8656 §11.5, §18.13). */
-  handlePeerIcmp(now: Micros, peer: SocketAddress, type: number, code: number, data: number): void {
-    if (this.permission(now, peer.address) === undefined) return
-    this.#relay.toClients.icmpIndication(this.link, peer, type, code, data)
+  /**
+   * A datagram to `peer` met an ICMP error (RFC 8656 §11.5). Anybody can forge one: it tells the client no more than the
+   * client may ask for itself, by the peer's permission and by the policy of today, and it is told so many only.
+   *
+   * @param peer where the datagram went; who sent the error does not matter, nor is it told.
+   */
+  handlePeerIcmp(now: Micros, peer: SocketAddress, error: IcmpError): void {
+    const relay = this.#relay
+    const family = familyOf(peer.address)
+    const permission = this.permission(now, peer.address)
+    const told =
+      permission !== undefined &&
+      !this.ended &&
+      isForClients(family, error) &&
+      (permission.policyVersion === relay.policyVersion || relay.stillWelcome(this, permission, peer)) &&
+      relay.icmp.take(now, this.account)
+    if (!told) {
+      relay.counters.droppedIcmp++
+      return
+    }
+    const isLonger = isTooBig(family, error)
+    if (isLonger) permission.narrow(now, error.data)
+    relay.counters.icmpToClients++
+    relay.toClients.icmpIndication(this.link, peer, isLonger ? error : { ...error, data: 0 })
   }
 }

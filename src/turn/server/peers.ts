@@ -3,6 +3,7 @@ import type { SocketAddress } from '../../core/address.ts'
 import type { Micros } from '../../core/machine.ts'
 import { Attribute, ErrorCode } from '../../stun/codec/registry.ts'
 import type { StunView } from '../../stun/codec/view.ts'
+import { tooBig } from '../protocol/icmp.ts'
 import { FIRST_CHANNEL, LAST_CHANNEL, LAST_OLD_CHANNEL, looksLikeUtp } from '../protocol/channel-data.ts'
 import type { Allocation } from './allocation.ts'
 import type { ClientLink } from './io.ts'
@@ -95,10 +96,12 @@ export function handleSend(relay: Relay, now: Micros, link: ClientLink, view: St
   if (link === allocation.nextLink) relay.moved(now, allocation)
   const from = data + 4
   const length = view.lengthAt(data)
-  if (length > MAX_UNFRAGMENTED && view.has(Attribute.DontFragment) && !isTranslated(link, peer)) {
-    // What ICMP would say: fragmentation needed (3/4), or packet too big (2/0).
-    const six = peer.address.includes(':')
-    allocation.handlePeerIcmp(now, peer, six ? 2 : 3, six ? 0 : 4, LINK_MTU)
+  // The kernel sets DF on what fits the path as it knows it, and cuts up the rest.
+  const family = familyOf(peer.address)
+  const mtu = permission.mtu(now)
+  const isCutUp = length > mtu - (family === 6 ? HEADERS_6 : HEADERS_4)
+  if (isCutUp && view.has(Attribute.DontFragment) && !isTranslated(link, peer)) {
+    allocation.handlePeerIcmp(now, peer, tooBig(family, mtu))
     return
   }
   allocation.sendToPeer(now, socket, permission, { remote: peer }, view.bytes, from, from + length)
@@ -129,12 +132,9 @@ export function isReachable(
 /** A version that the policy never has: asked for every datagram. */
 const NEVER = -1
 
-/**
- * The kernel sets DF on what fits the path's MTU as it knows it, and cuts up the rest: the rest is not sent when the
- * client asked for no fragments. Ethernet's MTU less the longest IP and UDP headers.
- */
-const LINK_MTU = 1_500
-const MAX_UNFRAGMENTED = LINK_MTU - 48
+/** Bytes of an IP header and UDP's. */
+const HEADERS_4 = 28
+const HEADERS_6 = 48
 
 /** "the DONT-FRAGMENT attribute MUST be ignored" where either side of two UDP packets is IPv6 (RFC 8656 §13). */
 function isTranslated(link: ClientLink, peer: SocketAddress): boolean {

@@ -21,6 +21,7 @@ import { Allocating } from './allocating.ts'
 import { Bandwidth } from './bandwidth.ts'
 import type { ClientLink, EndReason, Opened, PeerConnection, RelayEvent, Siblings } from './io.ts'
 import { defaultLimits, sourceKey, Tally, type RelayLimits } from './limits.ts'
+import { IcmpBudgets } from './icmp.ts'
 import { Mobility } from './mobility.ts'
 import { handleChannelBind, handleCreatePermission, handleSend } from './peers.ts'
 import { PeerPolicy } from './policy.ts'
@@ -71,6 +72,10 @@ export interface RelayCounters {
   /** No permission. */
   droppedFromPeers: number
   droppedByBandwidth: number
+  /** ICMP errors that clients were told of. */
+  icmpToClients: number
+  /** ICMP errors that they were not: no permission, or too many. */
+  droppedIcmp: number
   /** Peers that the policy refused, whatever the request. */
   deniedPeers: number
 }
@@ -101,6 +106,8 @@ export class Relay {
     droppedFromClients: 0,
     droppedFromPeers: 0,
     droppedByBandwidth: 0,
+    icmpToClients: 0,
+    droppedIcmp: 0,
     deniedPeers: 0,
   }
   readonly rng: Rng
@@ -109,6 +116,7 @@ export class Relay {
   readonly siblings: Siblings | undefined
   readonly toClients: ToClients
   readonly bandwidth = new Bandwidth()
+  readonly icmp = new IcmpBudgets()
   readonly agenda = new Agenda()
   readonly perUser = new Tally()
   readonly perSource = new Tally()
@@ -270,7 +278,7 @@ export class Relay {
 
   /** Counts one allocation less. */
   release(account: string, source: string): void {
-    this.perUser.remove(account)
+    if (this.perUser.remove(account) === 0) this.icmp.forget(account)
     this.perSource.remove(sourceKey(source))
     this.siblings?.release(account, source)
   }

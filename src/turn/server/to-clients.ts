@@ -3,6 +3,7 @@ import type { Rng } from '../../core/ports.ts'
 import { StunBuilder } from '../../stun/codec/builder.ts'
 import { Attribute, MessageClass, Method } from '../../stun/codec/registry.ts'
 import { streamedChannelDataLength, writeChannelData } from '../protocol/channel-data.ts'
+import { ICMP_LENGTH, writeIcmp, type IcmpError } from '../protocol/icmp.ts'
 import type { ClientLink } from './io.ts'
 
 /** What the relay sends to clients of itself: data of peers, and news of them. */
@@ -33,12 +34,9 @@ export class ToClients {
     )
   }
 
-  /** RFC 8656 §18.13: type, code, and the MTU of "fragmentation needed" or "packet too big". */
-  icmpIndication(link: ClientLink, peer: SocketAddress, type: number, code: number, data: number): void {
-    const value = Buffer.alloc(8)
-    value[2] = type
-    value[3] = code
-    value.writeUInt32BE(data, 4)
+  icmpIndication(link: ClientLink, peer: SocketAddress, error: IcmpError): void {
+    const value = new Uint8Array(ICMP_LENGTH)
+    writeIcmp(error, value)
     this.#send(
       link,
       this.#start(Method.Data).xorAddress(Attribute.XorPeerAddress, peer).bytes(Attribute.Icmp, value),

@@ -297,8 +297,8 @@ test('DONT-FRAGMENT: what would be cut up is not sent, and ICMP says so', () => 
   const view = new StunView()
   assert.ok(view.open(icmp!.data))
   assert.deepEqual(view.xorAddress(Attribute.XorPeerAddress), peer)
-  // Destination unreachable, fragmentation needed, and the MTU (RFC 8656 §18.13).
-  assert.equal(Buffer.from(view.value(Attribute.Icmp)!).toString('hex'), '00000304000005dc')
+  // Destination unreachable (3, in 7 bits), fragmentation needed (4, in 9), and the MTU (RFC 8656 §18.13).
+  assert.equal(Buffer.from(view.value(Attribute.Icmp)!).toString('hex'), '00000604000005dc')
 })
 
 test('DONT-FRAGMENT is refused where DF would be lost, and ignored between packets of which one is IPv6 (RFC 8656 §3.7, §13)', () => {

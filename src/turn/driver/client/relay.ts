@@ -4,7 +4,8 @@ import { formatAddress } from '../../../core/address.ts'
 import type { Logger } from '../../../core/logger.ts'
 import type { Path } from '../../../core/machine.ts'
 import type { ClientAuth, StunPeerError } from '../../../stun/index.ts'
-import type { Allocation, IcmpError, TurnEvent } from '../../client/index.ts'
+import type { Allocation, TurnEvent } from '../../client/index.ts'
+import type { IcmpError } from '../../protocol/index.ts'
 import { forbidThrough, giveBack, permitThrough, requireAddress, type RelayLink } from './link.ts'
 
 export interface RelayEvents {
@@ -14,7 +15,10 @@ export interface RelayEvents {
   renewed: [allocation: Allocation]
   /** The relay lets nothing through to or from this IP address (403: its policy; 443: the other family). */
   refused: [address: string, error: StunPeerError]
-  /** The relay heard of an ICMP error about a datagram to this peer. */
+  /**
+   * The relay heard of an ICMP error about a datagram to this peer (port 0: to its address). A hint, not a proof: anybody
+   * can forge ICMP. Not every relay tells of them.
+   */
   icmp: [peer: SocketAddress, error: IcmpError]
   /** A datagram from a peer; only where the relay was opened without an endpoint. `data` is yours. */
   message: [data: Uint8Array, from: SocketAddress]

@@ -1,7 +1,8 @@
-import type { SocketAddress } from '../../../core/address.ts'
+import { familyOf, type SocketAddress } from '../../../core/address.ts'
 import type { Path, Transmit } from '../../../core/machine.ts'
 import { systemClock } from '../../../core/ports.ts'
 import type { Driver, DriverHandler } from '../../../socket/index.ts'
+import { tooBig, type IcmpError } from '../../protocol/icmp.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { RelayedSocket } from '../../server/io.ts'
 
@@ -77,13 +78,15 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
 
   onSendError({ path }: Transmit, error: Error): void {
     const icmp = icmpOf(error, path)
-    if (icmp === undefined) return
-    this.#allocation?.handlePeerIcmp(systemClock.now(), path.remote, icmp.type, icmp.code, icmp.data)
-    this.#onBatchEnd()
+    if (icmp !== undefined) this.#tellIcmp(path.remote, icmp)
   }
 
   onReceiveError(): void {
-    // An ICMP error that the kernel tells a receiver: to which peer it belongs is not said.
+    // What ICMP says is told by onIcmpError, or, by node:dgram, without the peer that it is about.
+  }
+
+  onIcmpError(peer: SocketAddress, type: number, code: number, mtu: number): void {
+    this.#tellIcmp(peer, { type, code, data: mtu })
   }
 
   send(peer: Path, data: Uint8Array): void {
@@ -100,6 +103,11 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
     this.#closed = true
     this.#waiting = undefined
     void this.#driver.close().then(this.#onClose)
+  }
+
+  #tellIcmp(peer: SocketAddress, error: IcmpError): void {
+    this.#allocation?.handlePeerIcmp(systemClock.now(), peer, error)
+    this.#onBatchEnd()
   }
 
   #send(transmit: Transmit): void {
@@ -119,17 +127,19 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
 const MAX_WAITING = 512
 
 /** What the kernel's refusal would be as an ICMP error (RFC 792; RFC 4443), for RFC 8656's ICMP attribute. */
-function icmpOf(error: Error, path: Path): { type: number; code: number; data: number } | undefined {
-  const six = path.remote.address.includes(':')
+function icmpOf(error: Error, path: Path): IcmpError | undefined {
+  const family = familyOf(path.remote.address)
+  const unreachable = (four: number, six: number): IcmpError =>
+    family === 6 ? { type: 1, code: six, data: 0 } : { type: 3, code: four, data: 0 }
   switch ('code' in error ? error.code : undefined) {
     case 'EMSGSIZE':
-      return six ? { type: 2, code: 0, data: 1_280 } : { type: 3, code: 4, data: 1_500 }
+      return tooBig(family, family === 6 ? 1_280 : 1_500)
     case 'ENETUNREACH':
-      return six ? { type: 1, code: 0, data: 0 } : { type: 3, code: 0, data: 0 }
+      return unreachable(0, 0)
     case 'EHOSTUNREACH':
-      return six ? { type: 1, code: 3, data: 0 } : { type: 3, code: 1, data: 0 }
+      return unreachable(1, 3)
     case 'ECONNREFUSED':
-      return six ? { type: 1, code: 4, data: 0 } : { type: 3, code: 3, data: 0 }
+      return unreachable(3, 4)
     default:
       return undefined
   }
