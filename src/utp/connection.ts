@@ -1,4 +1,3 @@
-import type { BlockPool } from './block-pool.ts'
 import { formatAddress } from '../core/address.ts'
 import { MILLISECOND, SECOND, samePath, type Micros, type Path, type Transmit } from '../core/machine.ts'
 import type { CongestionName } from './congestion/controller.ts'
@@ -6,6 +5,7 @@ import { createController } from './congestion/index.ts'
 import type { Waiting } from './deadlines.ts'
 import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
 import type { UtpEvent } from './events.ts'
+import type { FlightPool } from './flight.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectionSettings } from './options.ts'
 import {
@@ -68,7 +68,7 @@ export type UtpState = 'connecting' | 'open' | 'lingering' | 'closed'
 export interface ConnectionHost {
   readonly budget: ReceiveBudget
   readonly scratch: Scratch
-  readonly blocks: BlockPool
+  readonly flights: FlightPool
   emit(event: UtpEvent): void
   /** Something changed: it may have something to send, and its deadline may be another. */
   touch(connection: UtpConnection): void
@@ -179,8 +179,7 @@ export class UtpConnection implements Waiting {
       createController(settings.congestion, mtu.size - HEADER_SIZE),
       mtu,
       this.#timers,
-      host.scratch,
-      host.blocks,
+      host.flights,
     )
     this.#receiver = new Receiver(connecting ? 0 : start.ack, settings.receiveBuffer, host.budget)
     this.#sender.allowPackets(start.reorderLimit)
@@ -232,7 +231,7 @@ export class UtpConnection implements Waiting {
       minRtt: this.#rtt.min,
       retransmissionTimeout: this.#rtt.timeout,
       congestionWindow: Math.floor(sender.windowSize),
-      inFlight: sender.ring.inFlight,
+      inFlight: sender.inFlight,
       peerWindow: sender.peerWindow,
       datagramSize: sender.datagramSize,
       congestion: this.#settings.congestion,
@@ -392,14 +391,15 @@ export class UtpConnection implements Waiting {
       return
     }
     if (this.#unheard.some((one) => samePath(one, path))) return
-    const { ring } = this.#sender
-    const distance = sequenceDistance(packet.ack, ring.first)
-    if (distance > ring.count || distance < -RESET_SLACK) return
+    const sender = this.#sender
+    // How far it lies before the next new packet.
+    const before = sequenceDistance(sender.next, packet.ack)
+    if (before < 0 || before > sender.unacknowledged + RESET_SLACK) return
     if (this.#state === 'lingering') {
       this.#drop()
-    } else if (this.#receiver.finished && this.#sender.ending && this.#sender.allDataAcknowledged) {
+    } else if (this.#receiver.finished && sender.ending && sender.allDataAcknowledged) {
       // libutp forgets a connection that it closed: our FIN then meets nobody, but everything has arrived.
-      this.#sender.finished = true
+      sender.finished = true
       this.#closeWhenDone(now)
     } else {
       this.#fail('ERR_NATWORK_UTP_RESET')
@@ -574,7 +574,7 @@ export class UtpConnection implements Waiting {
 
   #statePacket(): Uint8Array {
     const sender = this.#sender
-    return this.#receiver.ackPacket(this.#host.scratch, this.sendId, sender.ring.next, sender.peerIsCapable)
+    return this.#receiver.ackPacket(this.#host.scratch, this.sendId, sender.next, sender.peerIsCapable)
   }
 
   /**
@@ -584,14 +584,14 @@ export class UtpConnection implements Waiting {
   #question(): Uint8Array {
     this.#askDue = false
     const data = this.#host.scratch.cut(HEADER_SIZE)
-    writeHeader(data, ST_DATA, 0, this.sendId, (this.#sender.ring.first - 1) & 0xffff)
+    writeHeader(data, ST_DATA, 0, this.sendId, (this.#sender.next - this.#sender.unacknowledged - 1) & 0xffff)
     return data
   }
 
   /** `ack` is the last number we got from the peer, which it sent: libutp's form, and what {@link handleReset} checks. */
   #resetPacket(now: Micros): Uint8Array {
     const data = new Uint8Array(HEADER_SIZE)
-    writeHeader(data, ST_RESET, 0, this.sendId, this.#sender.ring.next)
+    writeHeader(data, ST_RESET, 0, this.sendId, this.#sender.next)
     stamp(data, now, this.#replyDifference, 0, this.#receiver.ack)
     return data
   }
@@ -610,7 +610,7 @@ export class UtpConnection implements Waiting {
 
   /** Repeats the third step of the handshake until the acceptor is heard. */
   #confirm(now: Micros): void {
-    if (this.#confirmations >= MAX_CONFIRMATIONS || this.#sender.ring.count > 0) {
+    if (this.#confirmations >= MAX_CONFIRMATIONS || this.#sender.unacknowledged > 0) {
       this.#confirmations = -1
     } else {
       this.#timers.set(T_CONFIRM, now + this.#rtt.timeout * 2 ** this.#confirmations++)

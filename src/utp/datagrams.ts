@@ -23,16 +23,21 @@ export class Datagrams {
   readonly #ring: SendRing
   readonly #buffer: SendBuffer
   readonly #scratch: Scratch
-  readonly #connectionId: number
+  #connectionId = 0
   /** The packet that is leaving in pieces, and how much of it has left; −1 when none is. */
   #cut = -1
   #cutAt = 0
 
-  constructor(ring: SendRing, buffer: SendBuffer, scratch: Scratch, connectionId: number) {
+  constructor(ring: SendRing, buffer: SendBuffer, scratch: Scratch) {
     this.#ring = ring
     this.#buffer = buffer
     this.#scratch = scratch
+  }
+
+  /** The ring's packets are those of another connection from now on. */
+  begin(connectionId: number): void {
     this.#connectionId = connectionId
+    this.fin = this.probe = this.#cut = -1
   }
 
   /** The whole packet. */

@@ -21,13 +21,13 @@ export class DeliveryRate {
   /** The application or the peer's window, not the path, held that packet's flight back: the path may be faster. */
   sampleAppLimited = false
 
-  /** `delivered` of the last packet that left while there was too little to send. */
-  #appLimitedUntil = 0
+  /** `delivered` of the last packet that left while there was too little to send; 0 when there was enough since. */
+  appLimitedUntil = 0
   #priorAt: Micros = 0
   #sendElapsed: Micros = 0
 
   get appLimited(): boolean {
-    return this.#appLimitedUntil > 0
+    return this.appLimitedUntil > 0
   }
 
   /** The first packet after a pause leaves: what nobody sent is not slowness of the path. */
@@ -38,7 +38,7 @@ export class DeliveryRate {
 
   /** There is room in the window and nothing (more) may be sent. */
   markAppLimited(inFlight: number): void {
-    this.#appLimitedUntil = Math.max(1, this.delivered + inFlight)
+    this.appLimitedUntil = Math.max(1, this.delivered + inFlight)
   }
 
   begin(): void {
@@ -68,7 +68,7 @@ export class DeliveryRate {
 
   /** All of an acknowledgement is taken in. A sample shorter than a round trip is an ambiguous ack, and no sample. */
   finish(minRtt: Micros): void {
-    if (this.delivered > this.#appLimitedUntil) this.#appLimitedUntil = 0
+    if (this.delivered > this.appLimitedUntil) this.appLimitedUntil = 0
     if (this.priorDelivered < 0) return
     const interval = Math.max(this.#sendElapsed, this.deliveredAt - this.#priorAt)
     if (interval <= 0 || interval < minRtt) return

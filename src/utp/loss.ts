@@ -1,6 +1,6 @@
 import type { Micros } from '../core/machine.ts'
 import { NEAR_DISTANCE, type Packet } from './packet.ts'
-import type { RttEstimator } from './rtt.ts'
+import { RttEstimator } from './rtt.ts'
 import { IN_FLIGHT, LOST, SACKED, type SendRing } from './send-ring.ts'
 import { SEQUENCE_MASK, sequenceDistance } from './sequence.ts'
 
@@ -23,12 +23,14 @@ export class LossDetector {
   /** Of the acknowledgement being taken in: whether it told of any packet, and the round trip it measured (0: none). */
   anyDelivered = false
   rttSample: Micros = 0
-  /** Payload bytes found lost so far. */
-  lostBytes = 0
   /** The peer tells of every packet, so that no bit means not received. */
   fullMasks = false
+  /** The peer has told of packets beyond a missing one. */
+  sackSeen = false
   readonly #ring: SendRing
-  readonly #rtt: RttEstimator
+  #rtt = new RttEstimator()
+  /** Payload bytes found lost and not told yet. */
+  #lostBytes = 0
   #recoveryEnd = 0
   #recoverySince: Micros = 0
   /** Of the packet sent last among those delivered: RACK.xmit_ts and RACK.end_seq in one, RACK.rtt. */
@@ -37,21 +39,24 @@ export class LossDetector {
   #newestRtt: Micros = 0
   /** The highest sequence number delivered. */
   #furthest = 0
-  #reorderingSeen = false
-  #reorderFactor = 1
   /** The mask speaks of packets up to here. */
   #horizon = 0
   #duplicates = 0
-  #sackSeen = false
   #newlyLost = 0
   #sampledSentAt: Micros = -1
   #repaired = false
   #pathSince: Micros = 0
 
-  constructor(ring: SendRing, rtt: RttEstimator) {
+  constructor(ring: SendRing) {
     this.#ring = ring
+  }
+
+  /** Nothing is known of the ring's packets, which are those of another connection now. */
+  reset(rtt: RttEstimator): void {
     this.#rtt = rtt
-    this.#furthest = (ring.first - 1) & SEQUENCE_MASK
+    this.#furthest = (this.#ring.first - 1) & SEQUENCE_MASK
+    this.recovering = this.afterTimeout = this.#anyYet = this.#repaired = false
+    this.#duplicates = this.#newlyLost = this.#lostBytes = 0
   }
 
   /** A new acknowledgement; samples of packets sent before `pathSince` are not taken. */
@@ -78,7 +83,7 @@ export class LossDetector {
     if (!once) {
       this.#repaired = true
     } else if (state !== LOST) {
-      if (sequenceDistance(sequence, this.#furthest) < 0) this.#reorderingSeen = true
+      if (sequenceDistance(sequence, this.#furthest) < 0) this.#rtt.reordering ||= 1
       // Karn's algorithm (RFC 6298 §3): only packets sent once. Of those the newest: the others waited for it.
       if (sentAt >= this.#sampledSentAt && sentAt >= this.#pathSince) {
         this.#sampledSentAt = sentAt
@@ -107,7 +112,7 @@ export class LossDetector {
   }
 
   selectiveAcks(now: Micros, packet: Packet, bytes: Uint8Array): void {
-    this.#sackSeen = true
+    this.sackSeen = true
     const { ack, sackLength } = packet
     this.#mask(now, ack, NEAR_DISTANCE, packet.sackAt, sackLength, bytes)
     for (let i = 0; i < packet.farMasks; i++) {
@@ -154,7 +159,7 @@ export class LossDetector {
     if (!this.recovering) return
     if (sequenceDistance(ring.first, this.#recoveryEnd) >= 0) {
       this.recovering = false
-    } else if (!this.#sackSeen && ring.first !== before && ring.state(ring.first) === IN_FLIGHT) {
+    } else if (!this.sackSeen && ring.first !== before && ring.state(ring.first) === IN_FLIGHT) {
       // RFC 6582 §3.2 step 3, a partial ack: the next packet was lost too.
       if (ring.sentAt(ring.first) < this.#recoverySince) this.#lose(ring.first)
     }
@@ -193,30 +198,36 @@ export class LossDetector {
     return lost
   }
 
-  reset(): void {
-    this.recovering = false
-    this.#anyYet = false
-    this.#reorderingSeen = false
-    this.#reorderFactor = 1
+  /** How many payload bytes were found lost since the last call. */
+  takeLostBytes(): number {
+    const bytes = this.#lostBytes
+    this.#lostBytes = 0
+    return bytes
+  }
+
+  /** Another path: what is in flight says nothing about it. */
+  pathChanged(): void {
+    this.recovering = this.#anyYet = false
     this.#duplicates = 0
   }
 
   #lose(sequence: number): void {
-    this.lostBytes += this.#ring.size(sequence)
+    this.#lostBytes += this.#ring.size(sequence)
     this.#ring.markLost(sequence)
     this.#newlyLost++
   }
 
   #spurious(): void {
-    this.#reorderingSeen = true
-    if (this.#reorderFactor < MAX_REORDER_FACTOR) this.#reorderFactor++
+    const rtt = this.#rtt
+    rtt.reordering = Math.min(MAX_REORDER_FACTOR, Math.max(1, rtt.reordering) + 1)
   }
 
   /** RFC 8985 §6.2 step 4. */
   #reorderWindow(): Micros {
-    if (!this.#reorderingSeen && (this.recovering || this.#ring.sacked >= DUPLICATE_THRESHOLD)) return 0
-    if (this.#rtt.smoothed === 0) return 0
-    return Math.min((this.#reorderFactor * this.#rtt.min) / 4, this.#rtt.smoothed)
+    const { reordering, smoothed, min } = this.#rtt
+    if (reordering === 0 && (this.recovering || this.#ring.sacked >= DUPLICATE_THRESHOLD)) return 0
+    if (smoothed === 0) return 0
+    return Math.min((Math.max(1, reordering) * min) / 4, smoothed)
   }
 }
 

@@ -12,6 +12,7 @@ import { UtpConnection, type ConnectionHost, type ConnectionStart } from './conn
 import { Deadlines } from './deadlines.ts'
 import { utpUsageError } from './errors.ts'
 import type { UtpEvent } from './events.ts'
+import { FlightPool } from './flight.ts'
 import { HalfOpenTable, type HalfOpen } from './half-open.ts'
 import {
   connectionSettings,
@@ -111,10 +112,11 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#halfOpen = new HalfOpenTable(this.#limits.maxHalfOpen)
     this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
     this.#budget = new ReceiveBudget(this.#limits.receiveBudget, this.#limits.socketBuffer)
+    const scratch = new Scratch()
     this.#host = {
       budget: this.#budget,
-      scratch: new Scratch(),
-      blocks: new BlockPool(),
+      scratch,
+      flights: new FlightPool(scratch, new BlockPool()),
       emit: (event) => this.#emit(event),
       touch: (connection) => this.#touch(connection),
       rebind: (connection) => this.#rebind(connection),

@@ -18,7 +18,8 @@ export class RttEstimator {
   variance = 0
   /** Microseconds; the smallest sample on this path. Infinity until the first. */
   min = Infinity
-  latest = 0
+  /** How far the path puts packets out of order, in quarters of {@link min} (RFC 8985 §6.2 step 4); 0 until it did. */
+  reordering = 0
   /** By the timestamps of both sides, for who has sent nothing that would be acknowledged; 0 until known. */
   #byTimestamps = 0
   #backoff = 1
@@ -26,7 +27,6 @@ export class RttEstimator {
   /** Only for packets sent once: Karn's algorithm (RFC 6298 §3). */
   sample(rtt: Micros): void {
     const value = rtt < 1 ? 1 : rtt
-    this.latest = value
     if (value < this.min) this.min = value
     if (this.smoothed === 0) {
       this.smoothed = value
@@ -77,7 +77,7 @@ export class RttEstimator {
     this.smoothed = 0
     this.variance = 0
     this.min = Infinity
-    this.latest = 0
+    this.reordering = 0
     this.#byTimestamps = 0
     this.#backoff = 1
   }

@@ -36,9 +36,9 @@ const TIMES = 4
  */
 export class SendRing {
   /** The oldest packet not cumulatively acknowledged; equal to `next` when there is none. */
-  first: number
+  first = 0
   /** The sequence number of the next new packet. */
-  next: number
+  next = 0
   /** Payload bytes in flight: neither acknowledged in any way nor taken for lost. */
   inFlight = 0
   /** Packets in flight. */
@@ -62,9 +62,18 @@ export class SendRing {
   /** One bit for each selectively acknowledged packet. */
   #sackedBits = new Uint8Array(0)
 
-  constructor(first: number) {
-    this.first = first
-    this.next = first
+  /** Holds no packets; the next new one is `first`. */
+  begin(first: number): void {
+    // Each bit goes with its packet; some are left when a connection is given up.
+    if (this.sacked > 0) this.#sackedBits.fill(0)
+    this.first = this.next = first
+    this.inFlight = this.flying = this.sacked = this.lost = this.lostBytes = 0
+    this.oldestSent = this.newestSent = this.firstLost = this.#lastLost = NONE
+  }
+
+  /** Packets that there is memory for. */
+  get capacity(): number {
+    return this.#mask + 1
   }
 
   /** Packets not cumulatively acknowledged. */
@@ -187,11 +196,8 @@ export class SendRing {
     this.first = (sequence + 1) & SEQUENCE_MASK
   }
 
-  /** Forgets every packet and gives the memory back. */
+  /** Gives the memory back: {@link begin} is next. */
   release(): void {
-    this.first = this.next
-    this.inFlight = this.flying = this.sacked = this.lost = this.lostBytes = 0
-    this.oldestSent = this.newestSent = this.firstLost = this.#lastLost = NONE
     this.#mask = -1
     this.#times = new Float64Array(0)
     this.#meta = new Int32Array(0)

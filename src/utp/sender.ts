@@ -1,17 +1,13 @@
 import type { Micros } from '../core/machine.ts'
 import type { CongestionController } from './congestion/controller.ts'
 import { AckSample } from './congestion/controller.ts'
-import { Datagrams } from './datagrams.ts'
-import { LossDetector } from './loss.ts'
+import type { Flight, FlightPool } from './flight.ts'
 import { Pacer } from './pacer.ts'
 import { HEADER_SIZE, type Packet } from './packet.ts'
-import type { BlockPool } from './block-pool.ts'
 import type { PathMtu } from './path-mtu.ts'
 import { REORDER_LIMIT } from './receiver.ts'
 import type { RttEstimator } from './rtt.ts'
-import type { Scratch } from './scratch.ts'
-import { SendBuffer } from './send-buffer.ts'
-import { IN_FLIGHT, LOST, SACKED, SendRing } from './send-ring.ts'
+import { IN_FLIGHT, LOST, SACKED } from './send-ring.ts'
 import { sequenceDistance } from './sequence.ts'
 import {
   T_PACING,
@@ -45,7 +41,6 @@ const sample = new AckSample()
  * Memory is bounded by the send buffer: bytes waiting, in flight and lost together.
  */
 export class Sender {
-  readonly ring: SendRing
   readonly rtt: RttEstimator
   /** BEP 29 `wnd_size` of the peer, bytes. */
   peerWindow = 0
@@ -55,28 +50,26 @@ export class Sender {
   timeouts = 0
   retransmissions = 0
   lostPackets = 0
-  readonly #buffer: SendBuffer
+  /** The peer puts more packets back in order than libutp does, and tells of each. */
+  peerIsCapable = false
+  readonly #connectionId: number
   readonly #controller: CongestionController
   readonly #mtu: PathMtu
   readonly #timers: Timers
-  readonly #datagrams: Datagrams
   readonly #pacer = new Pacer()
-  readonly #loss: LossDetector
-  readonly #blocks: BlockPool
+  readonly #flights: FlightPool
   readonly #limit: number
   #packetLimit = LIBUTP_REORDER_LIMIT
   #ending = false
-  /** The packet sent into a closed window; −1 when none is. */
-  #windowProbe = -1
-  #windowProbeDue = false
-  /** Packets that may leave whatever the window says: retransmissions that restart the clock, tail probes. */
-  #forced = 0
-  #tailProbed = false
-  #windowLimited = false
-  /** `lostBytes` of the loss detector when the controller last heard of it. */
-  #lostBytesTold = 0
   /** Samples of packets sent before this speak of another path. */
   #pathSince: Micros = 0
+  /** What waits to be sent or acknowledged; undefined while nothing does. */
+  #flight: Flight | undefined
+  /** What stays of the flight that is over: the number of the next new packet, and see delivery-rate.ts and loss.ts. */
+  #next: number
+  #delivered = 0
+  #appLimitedUntil = 0
+  #sackSeen = false
 
   constructor(
     first: number,
@@ -86,29 +79,40 @@ export class Sender {
     controller: CongestionController,
     mtu: PathMtu,
     timers: Timers,
-    scratch: Scratch,
-    blocks: BlockPool,
+    flights: FlightPool,
   ) {
-    this.ring = new SendRing(first)
-    this.rtt = rtt
-    this.#blocks = blocks
+    this.#next = first
+    this.#connectionId = connectionId
     this.#limit = limit
+    this.rtt = rtt
     this.#controller = controller
     this.#mtu = mtu
     this.#timers = timers
-    this.#buffer = new SendBuffer(blocks)
-    this.#datagrams = new Datagrams(this.ring, this.#buffer, scratch, connectionId)
-    this.#loss = new LossDetector(this.ring, rtt)
+    this.#flights = flights
+  }
+
+  /** The sequence number of the next new packet. */
+  get next(): number {
+    return this.#flight === undefined ? this.#next : this.#flight.ring.next
+  }
+
+  /** Packets not cumulatively acknowledged; the oldest is so many before {@link next}. */
+  get unacknowledged(): number {
+    return this.#flight === undefined ? 0 : this.#flight.ring.count
+  }
+
+  /** Payload bytes in flight. */
+  get inFlight(): number {
+    return this.#flight === undefined ? 0 : this.#flight.ring.inFlight
   }
 
   /** Bytes that {@link write} would take. */
   get free(): number {
-    const { length, waiting } = this.#buffer
+    const { limit } = this
+    if (this.#flight === undefined) return limit
+    const { buffer, ring } = this.#flight
     // What the peer holds beyond a hole takes memory, but is no reason to keep less ready.
-    const room = Math.min(
-      this.#limit - length,
-      this.limit - waiting - this.ring.inFlight - this.ring.lostBytes,
-    )
+    const room = Math.min(this.#limit - buffer.length, limit - buffer.waiting - ring.inFlight - ring.lostBytes)
     return room > 0 ? room : 0
   }
 
@@ -121,7 +125,7 @@ export class Sender {
   get limit(): number {
     const { window } = this.#controller
     const wanted = window + Math.max(Math.min(window, LEAST_READY), window * READY)
-    return Math.min(this.#limit, Math.ceil(Math.max(this.#blocks.ahead, wanted)))
+    return Math.min(this.#limit, Math.ceil(Math.max(this.#flights.blocks.ahead, wanted)))
   }
 
   get windowSize(): number {
@@ -133,24 +137,27 @@ export class Sender {
   }
 
   get queued(): number {
-    return this.#buffer.waiting
+    return this.#flight === undefined ? 0 : this.#flight.buffer.waiting
   }
 
   /** Only the FIN, if anything, is still to be acknowledged. */
   get allDataAcknowledged(): boolean {
-    if (this.#buffer.waiting > 0) return false
-    return this.ring.count === 0 || (this.ring.count === 1 && this.ring.first === this.#datagrams.fin)
+    if (this.#flight === undefined) return true
+    const { ring, buffer, datagrams } = this.#flight
+    if (buffer.waiting > 0) return false
+    return ring.count === 0 || (ring.count === 1 && ring.first === datagrams.fin)
   }
 
   /** @returns how many bytes were taken. */
   write(bytes: Uint8Array): number {
     const size = Math.min(bytes.length, this.free)
-    if (size > 0) this.#buffer.push(size === bytes.length ? bytes : bytes.subarray(0, size))
+    if (size > 0) this.#begin().buffer.push(size === bytes.length ? bytes : bytes.subarray(0, size))
     return size
   }
 
   end(): void {
     this.#ending = true
+    this.#begin()
   }
 
   get ending(): boolean {
@@ -159,26 +166,27 @@ export class Sender {
 
   /** The peer says that it puts more packets back in order than libutp does. */
   allowPackets(reorderLimit: number): void {
-    if (reorderLimit > 0) {
-      this.#packetLimit = Math.min(reorderLimit, REORDER_LIMIT) - 1
-      this.#loss.fullMasks = true
-    }
-  }
-
-  get peerIsCapable(): boolean {
-    return this.#loss.fullMasks
+    if (reorderLimit === 0) return
+    this.#packetLimit = Math.min(reorderLimit, REORDER_LIMIT) - 1
+    this.peerIsCapable = true
+    if (this.#flight !== undefined) this.#flight.loss.fullMasks = true
   }
 
   /** Whether `ack` can be an answer to what we sent; other packets are forged or from another life. */
   isPlausible(ack: number): boolean {
-    const distance = sequenceDistance(ack, (this.ring.first - 1) & 0xffff)
-    return distance <= this.ring.count && distance >= -STALE_ACKS
+    const count = this.unacknowledged
+    const distance = sequenceDistance(ack, (this.next - count - 1) & 0xffff)
+    return distance <= count && distance >= -STALE_ACKS
   }
 
   /** Takes the ack, the selective ack and the window of a packet in. `bytes` is its datagram. */
   handleAck(now: Micros, packet: Packet, bytes: Uint8Array, bare: boolean, reverseDelay: number): void {
-    const ring = this.ring
-    const loss = this.#loss
+    const flight = this.#flight
+    if (flight === undefined) {
+      this.peerWindow = packet.window
+      return
+    }
+    const { ring, loss, datagrams } = flight
     const heldBefore = ring.inFlight + ring.lostBytes
     const firstBefore = ring.first
     loss.begin(this.#pathSince)
@@ -186,32 +194,31 @@ export class Sender {
     const newlyAcked = sequenceDistance(packet.ack, (ring.first - 1) & 0xffff)
     let arrived = 0
     for (let i = 0; i < newlyAcked; i++) {
-      if (ring.first === this.#datagrams.fin) this.finished = true
+      if (ring.first === datagrams.fin) this.finished = true
       loss.delivered(now, ring.first)
       arrived += ring.size(ring.first)
       ring.shift()
     }
-    if (arrived > 0) this.#buffer.release(arrived)
+    if (arrived > 0) flight.buffer.release(arrived)
     loss.endCumulative()
     if (packet.sackLength > 0) loss.selectiveAcks(now, packet, bytes)
-    if (this.#datagrams.probe >= 0) this.#checkProbe(now)
+    if (datagrams.probe >= 0) this.#checkProbe(flight, now)
     const acked = heldBefore - ring.inFlight - ring.lostBytes
     if (bare && newlyAcked === 0 && packet.sackLength === 0 && packet.window === this.peerWindow) {
       loss.duplicateAck()
     }
-    this.#updateWindow(now, packet.window)
+    this.#updateWindow(flight, now, packet.window)
     if (loss.anyDelivered) {
       if (loss.rttSample > 0) this.rtt.sample(loss.rttSample)
       ring.rate.finish(this.rtt.min)
       this.rtt.resetBackoff()
       this.#mtu.progress()
       this.timeouts = 0
-      this.#tailProbed = false
+      flight.tailProbed = false
       loss.advance(firstBefore)
       sample.now = now
       sample.acked = acked
-      sample.lost = loss.lostBytes - this.#lostBytesTold
-      this.#lostBytesTold = loss.lostBytes
+      sample.lost = loss.takeLostBytes()
       sample.inFlight = ring.inFlight
       sample.rtt = loss.rttSample
       sample.delivered = ring.rate.delivered
@@ -221,80 +228,93 @@ export class Sender {
       sample.smoothedRtt = this.rtt.smoothed
       sample.delay = packet.timestampDifference
       sample.reverseDelay = reverseDelay
-      sample.windowLimited = this.#windowLimited
+      sample.windowLimited = flight.windowLimited
       sample.recovering = loss.recovering && !loss.afterTimeout
       this.#controller.onAck(sample)
-      this.#windowLimited = false
+      flight.windowLimited = false
     }
     this.detectLoss(now)
-    if (loss.anyDelivered) this.#restartTimers(now)
+    if (!loss.anyDelivered) return
+    this.#restartTimers(flight, now)
+    if (ring.count === 0 && flight.buffer.length === 0 && this.#ending === this.finished) this.#rest(flight)
   }
 
   /** Marks what is lost by now and tells the controller (RFC 8985 §6.2 step 5). Also when the reordering window ends. */
   detectLoss(now: Micros): void {
-    const loss = this.#loss
-    const again = loss.detect(now)
+    const flight = this.#flight
+    if (flight === undefined) return
+    const again = flight.loss.detect(now)
     if (again === Infinity) this.#timers.clear(T_REORDER)
     else this.#timers.set(T_REORDER, again)
-    this.#countLost(now)
+    this.#countLost(flight, now)
   }
 
   /** The next datagram to send, without timestamp and ack; undefined when nothing may leave now. */
   poll(now: Micros): Uint8Array | undefined {
-    const ring = this.ring
-    const piece = this.#datagrams.nextPiece(this.#mtu.size)
+    const flight = this.#flight
+    if (flight === undefined) {
+      // As DeliveryRate.markAppLimited.
+      this.#appLimitedUntil = Math.max(1, this.#delivered)
+      return undefined
+    }
+    const { ring, buffer, datagrams } = flight
+    const piece = datagrams.nextPiece(this.#mtu.size)
     if (piece !== undefined) return piece
     if (ring.firstLost >= 0) {
       const sequence = ring.firstLost
-      return this.#mayLeave(now, ring.size(sequence)) ? this.#sendAgain(now, sequence) : undefined
+      return this.#mayLeave(flight, now, ring.size(sequence))
+        ? this.#sendAgain(flight, now, sequence)
+        : undefined
     }
-    if (this.#buffer.waiting > 0) {
-      const data = this.#pollNew(now)
+    if (buffer.waiting > 0) {
+      const data = this.#pollNew(flight, now)
       if (data !== undefined) return data
     } else if (!this.#ending) {
       if (ring.inFlight < this.#controller.window) ring.rate.markAppLimited(ring.inFlight)
-    } else if (this.#datagrams.fin < 0 && ring.count <= this.#packetLimit) {
-      return this.#sendFin(now)
+    } else if (datagrams.fin < 0 && ring.count <= this.#packetLimit) {
+      return this.#sendFin(flight, now)
     }
-    if (this.#forced > 0 && ring.newestSent >= 0) {
+    if (flight.forced > 0 && ring.newestSent >= 0) {
       // A tail probe with nothing new to send: the last packet once more (RFC 8985 §7.3).
-      return this.#sendAgain(now, ring.newestSent)
+      return this.#sendAgain(flight, now, ring.newestSent)
     }
-    this.#forced = 0
+    flight.forced = 0
     return undefined
   }
 
   /** Nothing came back for a retransmission timeout (RFC 6298 §5.4–5.6; BEP 29 "timeouts"). */
   retransmissionTimeout(now: Micros): void {
-    const ring = this.ring
-    if (ring.count === 0) return
+    const flight = this.#flight
+    if (flight === undefined || flight.ring.count === 0) return
+    const { ring, datagrams } = flight
     this.timeouts++
     this.rtt.backOff()
     this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
     this.#timers.clear(T_TAIL_PROBE)
     this.#timers.clear(T_REORDER)
     const closed = this.peerWindow === 0
-    const onlyProbe = ring.flying === 1 && ring.oldestSent === this.#datagrams.probe
+    const onlyProbe = ring.flying === 1 && ring.oldestSent === datagrams.probe
     if (!closed && !onlyProbe) {
       this.#controller.onTimeout(now)
-      this.#mtuTimedOut(this.#datagrams.size(ring.first))
+      this.#mtuTimedOut(datagrams.size(ring.first))
     }
-    while (ring.oldestSent >= 0) this.#lose(now, ring.oldestSent)
+    while (ring.oldestSent >= 0) this.#lose(flight, now, ring.oldestSent)
     // What the mask of a selective ack cannot reach may have arrived: only the oldest is sure to bring news.
     ring.sortLost()
-    this.#loss.enterRecovery(now, true)
-    this.#forced = 1
+    flight.loss.enterRecovery(now, true)
+    flight.forced = 1
   }
 
   /** RFC 8985 §7.3: one packet beyond the window, new if there is one. */
   tailProbe(): void {
-    if (this.ring.flying === 0 || this.ring.lost > 0) return
-    this.#tailProbed = true
-    this.#forced = 1
+    const flight = this.#flight
+    if (flight === undefined || flight.ring.flying === 0 || flight.ring.lost > 0) return
+    flight.tailProbed = true
+    flight.forced = 1
   }
 
   zeroWindowProbe(): void {
-    this.#windowProbeDue = true
+    if (this.#flight !== undefined) this.#flight.windowProbeDue = true
   }
 
   raiseMtu(): void {
@@ -314,30 +334,54 @@ export class Sender {
     this.#mtu.reset(largestDatagram)
     this.#controller.reset(now)
     this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
-    this.#loss.reset()
-    while (this.ring.oldestSent >= 0) this.#lose(now, this.ring.oldestSent)
     this.timeouts = 0
-    this.#forced = this.ring.count > 0 ? 1 : 0
-    if (this.ring.count > 0) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
+    const flight = this.#flight
+    if (flight !== undefined) {
+      const { ring, loss } = flight
+      loss.pathChanged()
+      while (ring.oldestSent >= 0) this.#lose(flight, now, ring.oldestSent)
+      flight.forced = ring.count > 0 ? 1 : 0
+      if (ring.count > 0) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
+    }
     this.#timers.clear(T_TAIL_PROBE)
     this.#timers.clear(T_REORDER)
   }
 
   release(): void {
-    this.#buffer.clear()
-    this.ring.release()
+    if (this.#flight !== undefined) this.#rest(this.#flight)
   }
 
-  #pollNew(now: Micros): Uint8Array | undefined {
-    const ring = this.ring
+  #begin(): Flight {
+    if (this.#flight !== undefined) return this.#flight
+    const flight = this.#flights.take()
+    flight.begin(this.#next, this.#connectionId, this.rtt)
+    flight.ring.rate.delivered = this.#delivered
+    flight.ring.rate.appLimitedUntil = this.#appLimitedUntil
+    flight.loss.fullMasks = this.peerIsCapable
+    flight.loss.sackSeen = this.#sackSeen
+    this.#flight = flight
+    return flight
+  }
+
+  #rest(flight: Flight): void {
+    this.#flight = undefined
+    this.#next = flight.ring.next
+    this.#delivered = flight.ring.rate.delivered
+    this.#appLimitedUntil = flight.ring.rate.appLimitedUntil
+    this.#sackSeen = flight.loss.sackSeen
+    this.#flights.recycle(flight)
+  }
+
+  #pollNew(flight: Flight, now: Micros): Uint8Array | undefined {
+    const { ring, datagrams } = flight
     if (ring.count >= this.#packetLimit) {
       ring.rate.markAppLimited(ring.inFlight)
       return undefined
     }
     const full = this.#mtu.size - HEADER_SIZE
-    let size = Math.min(this.#buffer.waiting, full)
+    let size = Math.min(flight.buffer.waiting, full)
     const room = this.peerWindow - ring.inFlight - ring.lostBytes
-    if (size > room && !this.#windowProbeDue) {
+    if (size > room && !flight.windowProbeDue) {
       ring.rate.markAppLimited(ring.inFlight)
       if (ring.count > 0) return undefined
       if (room <= 0) {
@@ -346,115 +390,115 @@ export class Sender {
       }
       size = room
     }
-    if (!this.#windowProbeDue && !this.#mayLeave(now, size)) return undefined
-    if (this.#windowProbeDue) {
-      this.#windowProbeDue = false
-      this.#windowProbe = ring.next
+    if (!flight.windowProbeDue && !this.#mayLeave(flight, now, size)) return undefined
+    if (flight.windowProbeDue) {
+      flight.windowProbeDue = false
+      flight.windowProbe = ring.next
     }
-    const probe =
-      size === full && !this.#loss.recovering && this.#datagrams.probe < 0 ? this.#mtu.candidate : 0
+    const probe = size === full && !flight.loss.recovering && datagrams.probe < 0 ? this.#mtu.candidate : 0
     if (probe > 0) {
       this.#mtu.probeSent(probe)
-      this.#datagrams.probe = ring.next
-      this.#datagrams.probePadding = probe - full - HEADER_SIZE
+      datagrams.probe = ring.next
+      datagrams.probePadding = probe - full - HEADER_SIZE
     }
-    return this.#sendNew(now, size)
+    return this.#sendNew(flight, now, size)
   }
 
-  #sendFin(now: Micros): Uint8Array {
-    this.#datagrams.fin = this.ring.next
-    return this.#sendNew(now, 0)
+  #sendFin(flight: Flight, now: Micros): Uint8Array {
+    flight.datagrams.fin = flight.ring.next
+    return this.#sendNew(flight, now, 0)
   }
 
-  #sendNew(now: Micros, size: number): Uint8Array {
-    const { ring } = this
+  #sendNew(flight: Flight, now: Micros, size: number): Uint8Array {
+    const { ring } = flight
     const sequence = ring.next
     if (ring.count === 0) this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
-    ring.push(this.#buffer.take(size), size, now)
-    this.#left(now, size)
-    return this.#datagrams.build(sequence)
+    ring.push(flight.buffer.take(size), size, now)
+    this.#left(flight, now, size)
+    return flight.datagrams.build(sequence)
   }
 
-  #sendAgain(now: Micros, sequence: number): Uint8Array {
-    this.ring.sentAgain(sequence, now)
+  #sendAgain(flight: Flight, now: Micros, sequence: number): Uint8Array {
+    const { ring, datagrams } = flight
+    ring.sentAgain(sequence, now)
     this.retransmissions++
-    this.#left(now, this.ring.size(sequence))
+    this.#left(flight, now, ring.size(sequence))
     // Not waiting for the answer to a probe: it goes out again as any other.
-    if (sequence === this.#datagrams.probe) this.#probeFailed(now)
-    if (this.#datagrams.size(sequence) <= this.#mtu.size || !this.peerIsCapable)
-      return this.#datagrams.build(sequence)
-    this.#datagrams.cut(sequence)
-    return this.#datagrams.nextPiece(this.#mtu.size) ?? this.#datagrams.build(sequence)
+    if (sequence === datagrams.probe) this.#probeFailed(flight, now)
+    if (datagrams.size(sequence) <= this.#mtu.size || !this.peerIsCapable) return datagrams.build(sequence)
+    datagrams.cut(sequence)
+    return datagrams.nextPiece(this.#mtu.size) ?? datagrams.build(sequence)
   }
 
-  #left(now: Micros, size: number): void {
-    if (this.#forced > 0) this.#forced--
+  #left(flight: Flight, now: Micros, size: number): void {
+    if (flight.forced > 0) flight.forced--
     this.#pacer.sent(size)
-    this.#armTailProbe(now)
+    this.#armTailProbe(flight, now)
   }
 
-  #mayLeave(now: Micros, size: number): boolean {
-    if (this.#forced > 0) return true
-    const { inFlight } = this.ring
+  #mayLeave(flight: Flight, now: Micros, size: number): boolean {
+    if (flight.forced > 0) return true
+    const { inFlight } = flight.ring
     if (inFlight > 0 && inFlight + size > this.#controller.window) {
-      this.#windowLimited = true
+      flight.windowLimited = true
       return false
     }
     const wait = this.#pacer.delay(now, this.#controller.pacingRate, size)
     if (wait === 0) return true
-    this.#windowLimited = true
+    flight.windowLimited = true
     this.#timers.set(T_PACING, now + wait)
     return false
   }
 
-  #updateWindow(now: Micros, window: number): void {
+  #updateWindow(flight: Flight, now: Micros, window: number): void {
     const opened = this.peerWindow === 0 && window > 0
     this.peerWindow = window
     if (!opened) return
     this.#timers.clear(T_ZERO_WINDOW)
-    this.#windowProbeDue = false
-    const probe = this.#windowProbe
-    this.#windowProbe = -1
+    flight.windowProbeDue = false
+    const probe = flight.windowProbe
+    flight.windowProbe = -1
     // The peer had no room for the probe: it is lost, and nobody is to blame.
-    if (probe >= 0 && this.ring.holds(probe) && this.ring.state(probe) === IN_FLIGHT) {
-      this.#lose(now, probe)
+    if (probe >= 0 && flight.ring.holds(probe) && flight.ring.state(probe) === IN_FLIGHT) {
+      this.#lose(flight, now, probe)
     }
   }
 
   /** One loss event for the controller, however many packets it took (RFC 6675 §5). */
-  #countLost(now: Micros): void {
-    const loss = this.#loss
+  #countLost(flight: Flight, now: Micros): void {
+    const { ring, loss, datagrams } = flight
     let lost = loss.takeLost()
     if (lost === 0) return
-    if (this.#datagrams.probe >= 0 && this.ring.state(this.#datagrams.probe) === LOST) {
+    if (datagrams.probe >= 0 && ring.state(datagrams.probe) === LOST) {
       // Its size was the reason, not the load of the path.
-      this.#probeFailed(now)
+      this.#probeFailed(flight, now)
       if (--lost === 0) return
     }
     this.lostPackets += lost
     if (loss.recovering) return
     loss.enterRecovery(now, false)
-    this.#controller.onLoss(now, this.ring.inFlight)
+    this.#controller.onLoss(now, ring.inFlight)
     // RFC 6675 §5 (4.3): the first retransmission does not wait for the window.
-    this.#forced = 1
+    flight.forced = 1
   }
 
-  #lose(now: Micros, sequence: number): void {
-    this.ring.markLost(sequence)
-    if (sequence === this.#datagrams.probe) this.#probeFailed(now)
+  #lose(flight: Flight, now: Micros, sequence: number): void {
+    flight.ring.markLost(sequence)
+    if (sequence === flight.datagrams.probe) this.#probeFailed(flight, now)
   }
 
-  #checkProbe(now: Micros): void {
-    if (this.ring.holds(this.#datagrams.probe) && this.ring.state(this.#datagrams.probe) !== SACKED) return
-    this.#datagrams.probe = -1
+  #checkProbe(flight: Flight, now: Micros): void {
+    const { ring, datagrams } = flight
+    if (ring.holds(datagrams.probe) && ring.state(datagrams.probe) !== SACKED) return
+    datagrams.probe = -1
     this.#mtu.probeAcked()
     this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
     this.#scheduleRaise(now)
   }
 
   /** The probe's payload goes out again without the padding that made it a probe. */
-  #probeFailed(now: Micros): void {
-    this.#datagrams.probe = -1
+  #probeFailed(flight: Flight, now: Micros): void {
+    flight.datagrams.probe = -1
     this.#mtu.probeLost()
     this.#scheduleRaise(now)
   }
@@ -470,19 +514,19 @@ export class Sender {
     if (this.#mtu.size !== before) this.#controller.onPacketSize(this.#mtu.size - HEADER_SIZE)
   }
 
-  #restartTimers(now: Micros): void {
-    if (this.ring.count === 0) {
+  #restartTimers(flight: Flight, now: Micros): void {
+    if (flight.ring.count === 0) {
       this.#timers.clear(T_RETRANSMIT)
       this.#timers.clear(T_TAIL_PROBE)
       return
     }
     this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
-    this.#armTailProbe(now)
+    this.#armTailProbe(flight, now)
   }
 
-  #armTailProbe(now: Micros): void {
-    const ring = this.ring
-    if (this.#tailProbed || ring.flying === 0 || ring.lost > 0 || this.rtt.smoothed === 0) {
+  #armTailProbe(flight: Flight, now: Micros): void {
+    const { ring } = flight
+    if (flight.tailProbed || ring.flying === 0 || ring.lost > 0 || this.rtt.smoothed === 0) {
       this.#timers.clear(T_TAIL_PROBE)
       return
     }
