@@ -96,6 +96,7 @@ export class UdpEndpoint {
     faults: 0,
   }
 
+  #lastPath: Path | undefined
   /** A datagram is being offered to the machines. */
   #offering = false
   /** Datagrams since the last drain. */
@@ -189,7 +190,11 @@ export class UdpEndpoint {
    * what leads there through {@link nat64}.
    */
   path(remote: SocketAddress): Path {
-    return { remote: throughNat64(this.nat64, unmapped(remote)) }
+    const { address, port } = throughNat64(this.nat64, unmapped(remote))
+    const last = this.#lastPath
+    // One object for all connections to a host.
+    if (last?.remote.port === port && last.remote.address === address) return last
+    return (this.#lastPath = { remote: { address, port } })
   }
 
   /** Who is at the far end of a path, as others know that host: the inverse of {@link path}. */

@@ -59,6 +59,8 @@ const LINGER: Micros = 4 * SECOND
 /** How far a RESET's ack may lie behind: it answers a packet that was under way. */
 const RESET_SLACK = 64
 
+const NO_PATHS: readonly Path[] = []
+
 /**
  * Where a connection is. The two directions end on their own while it is `open`: see the state table in index.ts.
  */
@@ -73,7 +75,7 @@ export interface ConnectionHost {
   /** Something changed: it may have something to send, and its deadline may be another. */
   touch(connection: UtpConnection): void
   /** It moved to another path. */
-  rebind(connection: UtpConnection): void
+  rebind(connection: UtpConnection, before: Path): void
   /** Tells the peer that the connection is gone from now on. */
   sendReset(now: Micros, connection: UtpConnection, data: Uint8Array): void
   forget(connection: UtpConnection): void
@@ -116,18 +118,22 @@ export interface UtpStats {
  * One uTP connection. Get it from `UtpMachine.connect` or an `incoming` event; after each call drain the machine.
  */
 export class UtpConnection implements Waiting {
+  /** For whoever drives the machine: what the connection is to it. */
+  user: unknown
   /** @internal */
   heapIndex = -1
   /** @internal */
   heapAt: Micros = 0
+  /** @internal Another one that receives with the same id. */
+  nextOfId: UtpConnection | undefined
   /** @internal The machine's round of those that may have something to send. */
   nextActive: UtpConnection | undefined
   /** @internal */
   isActive = false
   /** @internal */
   readonly receiveId: number
-  /** @internal Where datagrams are taken from, the newest first: bounded by the machine. */
-  paths: Path[]
+  /** @internal Where datagrams are taken from as well, the newest first: bounded by the machine. */
+  olderPaths: readonly Path[] = NO_PATHS
   readonly sendId: number
   readonly #host: ConnectionHost
   readonly #settings: ConnectionSettings
@@ -137,8 +143,8 @@ export class UtpConnection implements Waiting {
   readonly #receiver: Receiver
   #path: Path
   #state: UtpState
-  /** Of {@link paths}, those from which nothing came since data went there: RESETs from there are not believed. */
-  #unheard: readonly Path[] = []
+  /** Of its paths, those from which nothing came since data went there: RESETs from there are not believed. */
+  #unheard = NO_PATHS
   #replyDifference = 0
   readonly #liveness: Liveness
   /** The peer should be asked whether it is there. */
@@ -164,7 +170,6 @@ export class UtpConnection implements Waiting {
     this.#host = host
     this.#settings = settings
     this.#path = start.path
-    this.paths = [start.path]
     this.receiveId = start.receiveId
     this.sendId = start.sendId
     this.#state = connecting ? 'connecting' : 'open'
@@ -300,15 +305,16 @@ export class UtpConnection implements Waiting {
    */
   setPath(now: Micros, path: Path): void {
     if (this.#state === 'closed') return
-    const same = samePath(this.#path, path)
+    const before = this.#path
     this.#path = path
-    if (same) {
+    if (samePath(before, path)) {
       // A connection that came in knows only now that it came from a relay.
       this.#sender.limitDatagrams(this.#settings.maxDatagramSize ?? largestDatagram(path))
       return
     }
-    this.#host.rebind(this)
-    this.#unheard = [path, ...this.#unheard.filter((one) => !samePath(one, path) && this.paths.includes(one))]
+    this.#host.rebind(this, before)
+    const isOlder = (one: Path): boolean => !samePath(one, path) && this.olderPaths.includes(one)
+    this.#unheard = [path, ...this.#unheard.filter(isOlder)]
     if (this.#state === 'connecting') {
       this.#synTimes = 0
       this.#synDue = true
@@ -453,7 +459,10 @@ export class UtpConnection implements Waiting {
       }
       this.#askDue = peer === 'ask'
     }
-    if (timers.expire(T_KEEP_ALIVE, now) && this.#liveness.keepAlive(now)) this.#receiver.ackNow = true
+    if (timers.expire(T_KEEP_ALIVE, now) && this.#liveness.keepAlive(now)) {
+      this.#receiver.ackNow = true
+      this.#receiver.rest()
+    }
     this.#host.touch(this)
   }
 

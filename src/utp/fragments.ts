@@ -39,8 +39,8 @@ export class Fragments {
     return partial.bytes
   }
 
-  clear(): void {
-    this.#partials.clear()
+  get isEmpty(): boolean {
+    return this.#partials.size === 0
   }
 
   #makeRoom(): void {

@@ -14,6 +14,7 @@ import { utpUsageError } from './errors.ts'
 import type { UtpEvent } from './events.ts'
 import { FlightPool } from './flight.ts'
 import { HalfOpenTable, type HalfOpen } from './half-open.ts'
+import { IdTable } from './id-table.ts'
 import {
   connectionSettings,
   DEFAULT_SETTINGS,
@@ -81,7 +82,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
   /** By the id they receive with alone, for peers that come from a new address. Bounded by `maxConnections`. */
-  readonly #byId = new Map<number, UtpConnection[]>()
+  readonly #byId = new IdTable()
   readonly #halfOpen: HalfOpenTable
   readonly #resets: ResetLimiter
   readonly #deadlines = new Deadlines<UtpConnection>()
@@ -119,7 +120,9 @@ export class UtpMachine implements Machine<UtpEvent> {
       flights: new FlightPool(scratch, new BlockPool()),
       emit: (event) => this.#emit(event),
       touch: (connection) => this.#touch(connection),
-      rebind: (connection) => this.#rebind(connection),
+      rebind: (connection, before) => {
+        this.#rebind(connection, before)
+      },
       sendReset: (now, connection, data) => {
         const { path, receiveId } = connection
         this.#resets.told(now, path, receiveId)
@@ -168,9 +171,7 @@ export class UtpMachine implements Machine<UtpEvent> {
    * listens would not notice.
    */
   announce(now: Micros): void {
-    for (const connections of this.#byId.values()) {
-      for (const connection of connections) if (connection.isSilent(now)) connection.announce()
-    }
+    for (const connection of this.#byId) if (connection.isSilent(now)) connection.announce()
   }
 
   handleDatagram(now: Micros, path: Path, bytes: Uint8Array): boolean {
@@ -322,14 +323,12 @@ export class UtpMachine implements Machine<UtpEvent> {
    */
   #follow(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
-    const connection = this.#byId.get(packet.connectionId)?.find((one) => one.recognises(packet))
+    const connection = this.#byId.find(packet.connectionId, (one) => one.recognises(packet))
     const mayMove = path.via === undefined && connection?.path.via === undefined
     if (mayMove && connection?.isSilent(now)) {
       const before = connection.path
-      for (const connections of this.#byId.values()) {
-        for (const one of connections) {
-          if (one.isSilent(now) && samePath(one.path, before)) this.#move(now, one, path)
-        }
+      for (const one of this.#byId) {
+        if (one.isSilent(now) && samePath(one.path, before)) this.#move(now, one, path)
       }
       return connection
     }
@@ -379,9 +378,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   #add(now: Micros, settings: ConnectionSettings, start: ConnectionStart): UtpConnection {
     const connection = new UtpConnection(now, this.#host, settings, start)
     this.#connections.add(start.path, start.receiveId, connection)
-    const sameId = this.#byId.get(start.receiveId)
-    if (sameId === undefined) this.#byId.set(start.receiveId, [connection])
-    else sameId.push(connection)
+    this.#byId.add(connection)
     this.#count++
     this.#touch(connection)
     return connection
@@ -427,20 +424,19 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#activate(connection)
   }
 
-  #rebind(connection: UtpConnection): void {
-    const { path, receiveId } = connection
-    const older = connection.paths.filter((known) => !samePath(known, path))
+  #rebind(connection: UtpConnection, before: Path): void {
+    const { path, receiveId, olderPaths } = connection
+    const older = [before, ...olderPaths].filter((known) => !samePath(known, path))
     for (const dropped of older.slice(MAX_PATHS - 1)) this.#connections.remove(dropped, receiveId)
-    if (older.length === connection.paths.length) this.#connections.add(path, receiveId, connection)
-    connection.paths = [path, ...older.slice(0, MAX_PATHS - 1)]
+    if (older.length > olderPaths.length) this.#connections.add(path, receiveId, connection)
+    connection.olderPaths = older.slice(0, MAX_PATHS - 1)
   }
 
   #forget(connection: UtpConnection): void {
-    const { paths, receiveId } = connection
-    for (const path of paths) this.#connections.remove(path, receiveId)
-    const others = this.#byId.get(receiveId)?.filter((one) => one !== connection) ?? []
-    if (others.length > 0) this.#byId.set(receiveId, others)
-    else this.#byId.delete(receiveId)
+    const { path, olderPaths, receiveId } = connection
+    this.#connections.remove(path, receiveId)
+    for (const older of olderPaths) this.#connections.remove(older, receiveId)
+    this.#byId.remove(connection)
     this.#deadlines.remove(connection)
     this.#count--
   }

@@ -19,8 +19,9 @@ const MOST_SPARE = 32
 export class ReceiveBuffer {
   /** Bytes waiting. */
   length = 0
-  /** Whole chunks, ready to be handed out. */
-  #full: Uint8Array[] = []
+  /** The whole chunk to be handed out next, and those after it: an array while there are such, and a while longer. */
+  #full: Uint8Array | undefined
+  #fullAfter: Uint8Array[] | undefined
   /** The chunk being filled: bytes `#from`–`#to` of it wait. */
   #chunk: Uint8Array | undefined
   #from = 0
@@ -38,7 +39,7 @@ export class ReceiveBuffer {
     ) {
       const alone = Buffer.allocUnsafe(total)
       copy(bytes, from, total, alone, 0)
-      this.#full.push(alone)
+      this.#full = alone
       this.length = total
       return
     }
@@ -56,8 +57,10 @@ export class ReceiveBuffer {
       this.#to += size
       at += size
       if (this.#to === this.#chunk.length) {
-        this.#full.push(this.#chunk.subarray(this.#from))
+        const whole = this.#chunk.subarray(this.#from)
         this.#chunk = undefined
+        if (this.#full === undefined) this.#full = whole
+        else (this.#fullAfter ??= []).push(whole)
         // A chunk filled before the next read: this connection is busy, use larger ones.
         if (this.#chunkSize < LARGEST_CHUNK) this.#chunkSize *= 2
       }
@@ -66,8 +69,9 @@ export class ReceiveBuffer {
 
   /** The next bytes in order, as many as lie together; undefined when there are none. */
   shift(): Uint8Array | undefined {
-    const full = this.#full.shift()
+    const full = this.#full
     if (full !== undefined) {
+      this.#full = this.#fullAfter?.shift()
       this.length -= full.length
       return full
     }
@@ -94,9 +98,16 @@ export class ReceiveBuffer {
     }
   }
 
+  /** A quiet connection holds no memory. */
+  rest(): void {
+    if (this.length > 0) return
+    this.#fullAfter = this.#chunk = undefined
+    this.#chunkSize = SMALLEST_CHUNK
+  }
+
   clear(): void {
-    this.#full = []
-    this.#chunk = undefined
-    this.length = this.#from = this.#to = 0
+    this.#full = undefined
+    this.length = 0
+    this.rest()
   }
 }

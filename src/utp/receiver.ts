@@ -39,8 +39,9 @@ export class Receiver {
   #streak = 0
   readonly #budget: ReceiveBudget
   readonly #buffer = new ReceiveBuffer()
-  readonly #reorder = new ReorderBuffer()
-  readonly #fragments = new Fragments()
+  #reorder = ReorderBuffer.none
+  /** Made when the first piece of a packet comes. */
+  #fragments: Fragments | undefined
   /** The sequence number of the peer's FIN (libutp's `eof_pkt`); −1 until it comes. */
   #eof = -1
   readonly #window: ReceiveWindow
@@ -107,7 +108,7 @@ export class Receiver {
     let payload = bytes
     let from = packet.payloadAt
     if (packet.fragmentTotal > 0) {
-      const whole = this.#reorder.has(sequence, distance) ? undefined : this.#fragments.add(packet, bytes)
+      const whole = this.#reorder.has(sequence, distance) ? undefined : this.#put(packet, bytes)
       if (whole === undefined) return false
       payload = whole
       from = 0
@@ -118,6 +119,7 @@ export class Receiver {
       this.#streak = 0
       if (!this.capable || distance !== this.#reorder.furthest + 1) this.ackNow = true
       if (!this.#reorder.has(sequence, distance)) {
+        if (this.#reorder === ReorderBuffer.none) this.#reorder = ReorderBuffer.take()
         this.#reorder.put(this.ack, sequence, distance, payload, from)
         this.#budget.used += payload.length - from
       }
@@ -183,8 +185,19 @@ export class Receiver {
   release(): void {
     this.#budget.used -= this.#buffer.length + this.#reorder.bytes
     this.#buffer.clear()
-    this.#reorder.clear()
-    this.#fragments.clear()
+    this.#reorder = ReorderBuffer.none
+    this.#fragments = undefined
+  }
+
+  /** Nothing has come for a while: gives back what the last burst left. */
+  rest(): void {
+    this.#buffer.rest()
+    if (this.#fragments?.isEmpty === true) this.#fragments = undefined
+  }
+
+  #put(piece: Packet, bytes: Uint8Array): Uint8Array | undefined {
+    this.#fragments ??= new Fragments()
+    return this.#fragments.add(piece, bytes)
   }
 
   #hasRoom(): boolean {
@@ -205,10 +218,13 @@ export class Receiver {
     while (!this.finished) {
       const next = (this.ack + 1) & 0xffff
       const packet = this.#reorder.take(next)
-      if (packet === undefined) return
+      if (packet === undefined) break
       if (packet.length > 0) this.#buffer.push(packet, 0)
       this.#advance(next)
     }
+    if (this.#reorder.count > 0) return
+    ReorderBuffer.recycle(this.#reorder)
+    this.#reorder = ReorderBuffer.none
   }
 
   #advance(sequence: number): void {
@@ -219,6 +235,6 @@ export class Receiver {
     this.ackNow = true
     // What came with higher numbers was never part of the stream.
     this.#budget.used -= this.#reorder.bytes
-    this.#reorder.clear()
+    this.#reorder = ReorderBuffer.none
   }
 }

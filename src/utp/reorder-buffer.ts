@@ -9,11 +9,29 @@ const MASK_BITS = MAX_SELECTIVE_ACK * 8
 /** A second far mask tells also of what came a little earlier, should that acknowledgement have been lost. */
 const LOOK_BACK = 512
 
+/** Empty ones that were given back: they have grown. 256 KiB each at most. */
+const spare: ReorderBuffer[] = []
+const MOST_SPARE = 4
+
 /**
  * Packets that came before one that is missing, by sequence number. Bounded twice: by the number of packets we say we put
  * back in order, and in bytes by the receive buffer, from whose window they are taken.
  */
 export class ReorderBuffer {
+  /** What every connection has that holds nothing out of order: nothing is ever put into this one. */
+  static readonly none = new ReorderBuffer()
+
+  static take(): ReorderBuffer {
+    return spare.pop() ?? new ReorderBuffer()
+  }
+
+  /** Nobody looks at `empty` any more. */
+  static recycle(empty: ReorderBuffer): void {
+    if (empty === ReorderBuffer.none || spare.length === MOST_SPARE) return
+    empty.told()
+    spare.push(empty)
+  }
+
   /** Packets and payload bytes held. */
   count = 0
   bytes = 0
@@ -115,14 +133,6 @@ export class ReorderBuffer {
   /** An acknowledgement has left. */
   told(): void {
     this.#fresh = Infinity
-  }
-
-  clear(): void {
-    this.#packets = []
-    this.#bits = new Uint8Array(0)
-    this.#mask = -1
-    this.#fresh = Infinity
-    this.count = this.bytes = this.#furthest = 0
   }
 
   #grow(ack: number, distance: number): void {

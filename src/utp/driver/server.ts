@@ -133,7 +133,7 @@ export class UtpServer {
     const connection = machine.connect(
       endpoint.now(),
       'remote' in to ? to : endpoint.path(to),
-      timeout === undefined ? {} : { connectTimeout: timeout * MILLISECOND },
+      timeout === undefined ? undefined : { connectTimeout: timeout * MILLISECOND },
     )
     const stream = this.#track(running, connection, 'connecting')
     onStream?.(stream)
@@ -184,7 +184,6 @@ export class UtpServer {
       attachment: endpoint.attach(machine, (event) => {
         this.#onEvent(running, event)
       }),
-      streams: new Map(),
       now: () => endpoint.now(),
       wake: () => {
         running.attachment.wake()
@@ -236,8 +235,8 @@ export class UtpServer {
       this.#onIncoming(running, connection)
       return
     }
-    const stream = running.streams.get(connection)
-    if (stream === undefined) return
+    const stream = connection.user
+    if (!(stream instanceof UtpStream)) return
     switch (event.type) {
       case 'connected':
         stream.onConnected()
@@ -258,7 +257,7 @@ export class UtpServer {
         this.#logger.debug('uTP peer has a new address', describe(stream))
         break
       case 'closed':
-        running.streams.delete(connection)
+        connection.user = undefined
         this.#connections.delete(stream.id)
         this.#logger.debug('uTP connection closed', { ...describe(stream), error: event.error?.code })
         stream.onClosed(event.error)
@@ -286,7 +285,7 @@ export class UtpServer {
       state,
       this.#options.allowHalfOpen ?? true,
     )
-    running.streams.set(connection, stream)
+    connection.user = stream
     this.#connections.set(stream.id, stream)
     return stream
   }
@@ -297,8 +296,6 @@ interface Running extends StreamHost {
   readonly endpoint: UdpEndpoint
   readonly machine: UtpMachine
   readonly attachment: Attachment
-  /** Bounded by `limits.maxConnections`. */
-  readonly streams: Map<UtpConnection, UtpStream>
 }
 
 function connected(stream: UtpStream, signal: AbortSignal | undefined): Promise<UtpStream> {

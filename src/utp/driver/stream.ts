@@ -32,8 +32,6 @@ export interface StreamHost {
 export class UtpStream extends Duplex {
   /** Unique among the connections of one server. */
   readonly id: number
-  /** When either side asked for the connection. */
-  readonly since = new Date()
   /** Bytes taken from the connection by this stream. */
   bytesRead = 0
   /** Bytes of this stream that the connection took. */
@@ -45,10 +43,11 @@ export class UtpStream extends Duplex {
   #wantsData = false
   #peerEnded = false
   #passing = false
+  readonly #since = Date.now()
   /** Chunks to recycle once they were seen. Bounded by `readableHighWaterMark` and one chunk more. */
-  #lent: Uint8Array[] = []
+  #lent = NONE
   /** What the send buffer had no room for yet, and whom to tell when it is all in. */
-  #unsent: Uint8Array[] = []
+  #unsent = NONE
   /** Bytes of the first of them that are in already. */
   #sentOfFirst = 0
   #whenSent: ((error?: Error | null) => void) | undefined
@@ -67,6 +66,11 @@ export class UtpStream extends Duplex {
     this.#connection = connection
     this.#host = host
     this.#state = state
+  }
+
+  /** When either side asked for the connection. */
+  get since(): Date {
+    return new Date(this.#since)
   }
 
   get state(): UtpStreamState {
@@ -116,7 +120,7 @@ export class UtpStream extends Duplex {
       if (this.#passing) release(chunk)
       done()
     } else {
-      this.#unsent.push(chunk)
+      this.#unsent = [chunk]
       this.#sentOfFirst = size
       this.#whenSent = done
     }
@@ -126,7 +130,7 @@ export class UtpStream extends Duplex {
     chunks: { chunk: Uint8Array; encoding: BufferEncoding }[],
     done: (error?: Error | null) => void,
   ): void {
-    for (const { chunk } of chunks) this.#unsent.push(chunk)
+    this.#unsent = chunks.map(({ chunk }) => chunk)
     this.#whenSent = done
     this.#send()
   }
@@ -159,7 +163,7 @@ export class UtpStream extends Duplex {
     }
     const whenSent = this.#whenSent
     this.#whenSent = undefined
-    this.#unsent = []
+    this.#unsent = NONE
     whenSent?.(error ?? destroyedError())
     done(error)
   }
@@ -225,7 +229,7 @@ export class UtpStream extends Duplex {
       if (this.#passing) release(chunk)
       taken++
     }
-    this.#unsent = full ? this.#unsent.slice(taken) : []
+    this.#unsent = full ? this.#unsent.slice(taken) : NONE
     this.#host.wake()
     if (full) return
     const done = this.#whenSent
@@ -250,6 +254,7 @@ export class UtpStream extends Duplex {
       }
       if (!this.#passing) continue
       if (this.readableLength === 0 && this.#lent.length === 0) this.#connection.recycle(bytes)
+      else if (this.#lent === NONE) this.#lent = [bytes]
       else this.#lent.push(bytes)
     }
     // Reading opened the window: the peer may have to be told.
@@ -264,7 +269,7 @@ export class UtpStream extends Duplex {
     // Nothing waits in the stream: the listeners have seen all of it.
     if (this.#lent.length === 0 || this.readableLength > 0) return
     for (const bytes of this.#lent) this.#connection.recycle(bytes)
-    this.#lent = []
+    this.#lent = NONE
   }
 
   #reset(): void {
@@ -274,5 +279,7 @@ export class UtpStream extends Duplex {
 }
 
 const HIGH_WATER = 64 * 1024
+/** Of every idle stream: nothing is put in here. */
+const NONE: Uint8Array[] = []
 /** How long a connection that was ended and destroyed waits for its peer to end too, in ms. */
 const ORPHAN_TIMEOUT = 10_000
