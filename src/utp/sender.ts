@@ -112,7 +112,10 @@ export class Sender {
     if (this.#flight === undefined) return limit
     const { buffer, ring } = this.#flight
     // What the peer holds beyond a hole takes memory, but is no reason to keep less ready.
-    const room = Math.min(this.#limit - buffer.length, limit - buffer.waiting - ring.inFlight - ring.lostBytes)
+    const room = Math.min(
+      this.#limit - buffer.length,
+      limit - buffer.waiting - ring.inFlight - ring.lostBytes,
+    )
     return room > 0 ? room : 0
   }
 
