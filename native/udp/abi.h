@@ -58,11 +58,12 @@ typedef void (*uv_poll_cb)(uv_handle_t *, int status, int events);
 typedef void (*uv_close_cb)(uv_handle_t *);
 
 enum { UV_POLL = 8 }; // uv_handle_type
-enum { UV_READABLE = 1, UV_WRITABLE = 2 };
+enum { UV_READABLE = 1 };
 
 size_t uv_handle_size(int type);
 void *uv_handle_get_data(const uv_handle_t *);
 void uv_handle_set_data(uv_handle_t *, void *);
 int uv_poll_init(uv_loop_t *, uv_handle_t *, int fd);
 int uv_poll_start(uv_handle_t *, int events, uv_poll_cb);
+int uv_poll_stop(uv_handle_t *);
 void uv_close(uv_handle_t *, uv_close_cb);

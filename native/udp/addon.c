@@ -5,29 +5,39 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define ROUNDS 4 // of system calls before other work of the loop has its turn
+#define READY_PORTS 64 // told of in one turn of the loop
 #define VALUES 8 // in a call from JavaScript
 
 enum { RECEIVED, WRITABLE, FAILED, ICMP }; // what a port's callback is told, with a number: messages, –, errno, errors
 
+// The ports of a thread wait in an epoll of their own, which is all that libuv sees of them: a relay opens and closes
+// thousands, and a handle of libuv's is five system calls more for each.
 struct thread {
   struct received in;
   struct outgoing out;
+  napi_env env;
   napi_ref on_event; // one for all ports: called with the port as `this`
+  int epoll;
+  uv_handle_t *poll; // of the epoll
+  int watched;       // ports in it
+  struct handle *open;
+  struct epoll_event ready[READY_PORTS]; // being told of: [next, count) is still to come
+  int next, count;
+  napi_async_cleanup_hook_handle cleanup;
 };
 
 struct handle {
   struct port port;
   struct thread *thread;
-  napi_env env;
-  uv_handle_t *poll;
-  int events;
-  bool closing;
-  int owners; // JavaScript's object and libuv: the last one to let go frees this
-  napi_ref self, on_closed; // self: the port's object, which holds the handle
-  napi_async_cleanup_hook_handle cleanup;
+  uint32_t events; // in the epoll; 0: it is not there
+  bool closed;
+  int owners; // JavaScript's object and whoever calls it: the last one to let go frees this
+  napi_ref self; // the port's object, which holds the handle
+  struct handle *after, **here; // of the thread's open ports
 };
 
 static napi_value fail(napi_env env, int error) {
@@ -48,9 +58,7 @@ static napi_value number(napi_env env, int value) {
 }
 
 static void release(struct handle *h) {
-  if (--h->owners > 0) return;
-  free(h->poll);
-  free(h);
+  if (--h->owners == 0) free(h);
 }
 
 static void on_collected(napi_env env, void *data, void *hint) {
@@ -59,93 +67,102 @@ static void on_collected(napi_env env, void *data, void *hint) {
 }
 
 // Calls JavaScript from the event loop. Nothing that it throws may pass silently.
-static void tell(struct handle *h, napi_ref function, int what, int detail) {
-  napi_env env = h->env;
+static void tell(struct handle *h, int what, int detail) {
+  napi_env env = h->thread->env;
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
   napi_value self, target, arguments[2] = {number(env, what), number(env, detail)}, error;
   napi_get_reference_value(env, h->self, &self);
-  napi_get_reference_value(env, function, &target);
-  if (napi_make_callback(env, NULL, self, target, 2, arguments, NULL) == 0) return;
-  bool thrown = false;
-  napi_is_exception_pending(env, &thrown);
-  if (thrown && napi_get_and_clear_last_exception(env, &error) == 0) napi_fatal_exception(env, error);
+  napi_get_reference_value(env, h->thread->on_event, &target);
+  if (napi_make_callback(env, NULL, self, target, 2, arguments, NULL) != 0) {
+    bool thrown = false;
+    napi_is_exception_pending(env, &thrown);
+    if (thrown && napi_get_and_clear_last_exception(env, &error) == 0) napi_fatal_exception(env, error);
+  }
+  napi_close_handle_scope(env, scope);
 }
 
-static void on_poll(uv_handle_t *poll, int status, int events);
+static void on_ready(uv_handle_t *poll, int status, int events);
 
-static void want(struct handle *h, int events) {
-  if (h->closing || h->events == events) return;
+// Returns 0 or an errno.
+static int want(struct handle *h, uint32_t events) {
+  struct thread *thread = h->thread;
+  if (h->closed || h->events == events) return 0;
+  struct epoll_event event = {.events = events, .data.ptr = h};
+  if (epoll_ctl(thread->epoll, h->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, h->port.fd, &event) < 0) return errno;
+  // Ports that receive keep the loop alive.
+  if (h->events == 0 && thread->watched++ == 0) uv_poll_start(thread->poll, UV_READABLE, on_ready);
   h->events = events;
-  uv_poll_start(h->poll, events, on_poll);
+  return 0;
 }
 
 static void receive(struct handle *h) {
-  for (int round = 0; round < ROUNDS && !h->closing; round++) {
+  for (int round = 0; round < ROUNDS && !h->closed; round++) {
     int count = port_receive(&h->port, &h->thread->in);
     if (count == -EAGAIN || count == -EWOULDBLOCK) return;
-    napi_handle_scope scope;
-    napi_open_handle_scope(h->env, &scope);
-    tell(h, h->thread->on_event, count < 0 ? FAILED : RECEIVED, count < 0 ? -count : count);
-    napi_close_handle_scope(h->env, scope);
+    tell(h, count < 0 ? FAILED : RECEIVED, count < 0 ? -count : count);
     if (count >= 0 && count < RECEIVE_MESSAGES) return;
   }
 }
 
-// One batch: those of a flood wait, so that datagrams have their turn.
-static void receive_errors(struct handle *h) {
-  int count = port_receive_errors(&h->port, &h->thread->in);
-  if (count == 0) return;
-  napi_handle_scope scope;
-  napi_open_handle_scope(h->env, &scope);
-  tell(h, h->thread->on_event, ICMP, count);
-  napi_close_handle_scope(h->env, scope);
-}
-
-static void on_poll(uv_handle_t *poll, int status, int events) {
-  struct handle *h = uv_handle_get_data(poll);
-  h->owners++; // a callback may close the port and end the thread
-  if (status < 0) {
-    // An error waits (POLLERR): libuv does not say what else there is, and has stopped watching.
-    uv_poll_start(poll, h->events, on_poll);
-    events = h->events;
-    if (h->port.errors) receive_errors(h);
+static void attend(struct handle *h, uint32_t events) {
+  h->owners++; // a callback may close the port
+  if (events & EPOLLERR && h->port.errors) {
+    // One batch: those of a flood wait, so that datagrams have their turn.
+    int count = port_receive_errors(&h->port, &h->thread->in);
+    if (count > 0) tell(h, ICMP, count);
   }
-  if (events & UV_READABLE && !h->closing) receive(h);
-  if (events & UV_WRITABLE && !h->closing) {
-    want(h, UV_READABLE);
-    napi_handle_scope scope;
-    napi_open_handle_scope(h->env, &scope);
-    tell(h, h->thread->on_event, WRITABLE, 0);
-    napi_close_handle_scope(h->env, scope);
+  // Of an error that is not on that queue the receive hears.
+  if (events & (EPOLLIN | EPOLLERR) && !h->closed) receive(h);
+  if (events & EPOLLOUT && !h->closed) {
+    want(h, EPOLLIN);
+    tell(h, WRITABLE, 0);
   }
   release(h);
 }
 
-static void on_closed(uv_handle_t *poll) {
-  struct handle *h = uv_handle_get_data(poll);
-  napi_env env = h->env;
-  napi_handle_scope scope;
-  napi_open_handle_scope(env, &scope);
-  if (h->on_closed != NULL) {
-    tell(h, h->on_closed, 0, 0);
-    napi_delete_reference(env, h->on_closed);
+static void on_ready(uv_handle_t *poll, int status, int events) {
+  (void)status, (void)events;
+  struct thread *thread = uv_handle_get_data(poll);
+  thread->count = epoll_wait(thread->epoll, thread->ready, READY_PORTS, 0);
+  for (thread->next = 0; thread->next < thread->count;) {
+    const struct epoll_event *event = &thread->ready[thread->next++];
+    if (event->data.ptr != NULL) attend(event->data.ptr, event->events);
   }
-  napi_delete_reference(env, h->self);
-  napi_close_handle_scope(env, scope);
-  napi_remove_async_cleanup_hook(h->cleanup);
-  release(h);
+  thread->count = 0;
 }
 
-static void start_close(struct handle *h) {
-  if (h->closing) return;
-  h->closing = true;
-  uv_close(h->poll, on_closed);
+static void shut(struct handle *h) {
+  struct thread *thread = h->thread;
+  if (h->closed) return;
+  h->closed = true;
+  if (h->events != 0) {
+    // Closing is not enough: a child process may hold the socket, too.
+    epoll_ctl(thread->epoll, EPOLL_CTL_DEL, h->port.fd, NULL);
+    if (--thread->watched == 0) uv_poll_stop(thread->poll);
+  }
   close(h->port.fd);
+  for (int i = thread->next; i < thread->count; i++) {
+    if (thread->ready[i].data.ptr == h) thread->ready[i].data.ptr = NULL;
+  }
+  *h->here = h->after;
+  if (h->after != NULL) h->after->here = h->here;
+  napi_delete_reference(thread->env, h->self);
 }
 
-// The thread ends with the port open: no JavaScript runs any more, but the loop turns until on_closed.
+static void on_poll_closed(uv_handle_t *poll) {
+  struct thread *thread = uv_handle_get_data(poll);
+  free(poll);
+  close(thread->epoll);
+  napi_remove_async_cleanup_hook(thread->cleanup);
+}
+
+// No JavaScript runs any more, but the loop turns until on_poll_closed.
 static void on_thread_end(napi_async_cleanup_hook_handle hook, void *data) {
   (void)hook;
-  start_close(data);
+  struct thread *thread = data;
+  while (thread->open != NULL) shut(thread->open);
+  uv_close(thread->poll, on_poll_closed);
 }
 
 // Of a typed array, which is kept for as long as the thread lives.
@@ -181,11 +198,30 @@ static struct thread *thread_of(napi_env env, napi_callback_info info, napi_valu
   return thread;
 }
 
+static int join_loop(napi_env env, struct thread *thread) {
+  uv_loop_t *loop;
+  thread->env = env;
+  thread->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (thread->epoll < 0) return errno;
+  thread->poll = calloc(1, uv_handle_size(UV_POLL));
+  if (thread->poll == NULL || napi_get_uv_event_loop(env, &loop) != 0 ||
+      uv_poll_init(loop, thread->poll, thread->epoll) != 0) {
+    free(thread->poll);
+    close(thread->epoll);
+    return EIO;
+  }
+  uv_handle_set_data(thread->poll, thread);
+  napi_add_async_cleanup_hook(env, on_thread_end, thread, &thread->cleanup);
+  return 0;
+}
+
 // setUp(onEvent: (this: port, what, detail) => void, received: Uint8Array, info: Int32Array, bytes: Uint8Array, state: Int32Array): where this thread's datagrams
 // are received and collected. `state`: [failures, 5 × SEND_DATAGRAMS of datagrams, 2 × SEND_DATAGRAMS of failed].
 static napi_value set_up(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct thread *thread = thread_of(env, info, values);
+  int error = join_loop(env, thread);
+  if (error != 0) return fail(env, error);
   napi_create_reference(env, values[0], 1, &thread->on_event);
   thread->in.bytes = memory(env, values[1]);
   thread->in.info = memory(env, values[2]);
@@ -197,29 +233,21 @@ static napi_value set_up(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-// Joins an open port to the loop. `error`: what opening it met.
-static napi_value join(napi_env env, napi_value self, struct thread *thread, struct handle *h, int error) {
-  uv_handle_t *poll = calloc(1, uv_handle_size(UV_POLL));
-  uv_loop_t *loop;
-  if (error == 0 && (poll == NULL || napi_get_uv_event_loop(env, &loop) != 0 ||
-                     uv_poll_init(loop, poll, h->port.fd) != 0)) {
-    close(h->port.fd);
-    error = EIO;
-  }
+// The handle of the port `self`. `error`: what opening it met.
+static napi_value handle_for(napi_env env, napi_value self, struct thread *thread, struct handle *h, int error) {
   if (error != 0) {
     free(h);
-    free(poll);
     return fail(env, error);
   }
-  h->env = env;
-  h->poll = poll;
-  h->owners = 2;
+  h->owners = 1;
   h->thread = thread;
-  uv_handle_set_data(poll, h);
+  h->after = thread->open;
+  h->here = &thread->open;
+  if (h->after != NULL) h->after->here = &h->after;
+  thread->open = h;
   napi_value result;
   napi_create_external(env, h, on_collected, NULL, &result);
   napi_create_reference(env, self, 1, &h->self);
-  napi_add_async_cleanup_hook(env, on_thread_end, h, &h->cleanup);
   return result;
 }
 
@@ -234,8 +262,8 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   if (error != 0) return fail(env, error);
   struct handle *h = calloc(1, sizeof *h);
   if (h == NULL) return fail(env, ENOMEM);
-  return join(env, values[0], thread, h,
-              port_open(&h->port, &at, integer(env, values[3]), integer(env, values[4]) != 0));
+  return handle_for(env, values[0], thread, h,
+                    port_open(&h->port, &at, integer(env, values[3]), integer(env, values[4]) != 0));
 }
 
 // adopt(self, fd) → the handle of the port `self` on a socket that another process has bound, or throws ERRNO.
@@ -244,7 +272,7 @@ static napi_value adopt_port(napi_env env, napi_callback_info info) {
   struct thread *thread = thread_of(env, info, values);
   struct handle *h = calloc(1, sizeof *h);
   if (h == NULL) return fail(env, ENOMEM);
-  return join(env, values[0], thread, h, port_adopt(&h->port, integer(env, values[1])));
+  return handle_for(env, values[0], thread, h, port_adopt(&h->port, integer(env, values[1])));
 }
 
 // describe(handle) → { fd, port, receiveBuffer, gso, gro }
@@ -254,19 +282,19 @@ static napi_value describe(napi_env env, napi_callback_info info) {
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "fd", number(env, h->port.fd));
   napi_set_named_property(env, result, "port", number(env, h->port.number));
-  napi_set_named_property(env, result, "receiveBuffer", number(env, h->port.receive_buffer));
+  napi_set_named_property(env, result, "receiveBuffer", number(env, port_receive_buffer(&h->port)));
   napi_set_named_property(env, result, "gso", number(env, h->port.gso));
   napi_set_named_property(env, result, "gro", number(env, h->port.gro));
   return result;
 }
 
-// start(handle, errors): begins to receive; ICMP errors, too, where they are wanted.
+// start(handle, errors): begins to receive; ICMP errors, too, where they are wanted. Throws ERRNO.
 static napi_value start(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct handle *h = handle_of(env, info, values);
   if (integer(env, values[1]) != 0) port_watch_errors(&h->port);
-  want(h, UV_READABLE);
-  return NULL;
+  int error = want(h, EPOLLIN);
+  return error == 0 ? NULL : fail(env, error);
 }
 
 // setRemote(slot, address, port): where the datagrams go that name this slot. Throws ERRNO.
@@ -286,9 +314,9 @@ static napi_value set_remote(napi_env env, napi_callback_info info) {
 static napi_value send_out(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
   struct handle *h = handle_of(env, info, values);
-  if (h->closing) return number(env, NONE);
+  if (h->closed) return number(env, NONE);
   int next = port_send(&h->port, &h->thread->out, integer(env, values[1]));
-  if (next != NONE) want(h, UV_READABLE | UV_WRITABLE);
+  if (next != NONE) want(h, EPOLLIN | EPOLLOUT);
   return number(env, next);
 }
 
@@ -302,13 +330,10 @@ static napi_value address_of(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// close(handle, onClosed): the port is free when this returns, the handle gone when onClosed is called.
+// close(handle): the port is free when this returns.
 static napi_value close_port(napi_env env, napi_callback_info info) {
   napi_value values[VALUES];
-  struct handle *h = handle_of(env, info, values);
-  if (h->closing) return NULL;
-  napi_create_reference(env, values[1], 1, &h->on_closed);
-  start_close(h);
+  shut(handle_of(env, info, values));
   return NULL;
 }
 

@@ -63,14 +63,11 @@ static int bind_to(struct port *port, const union address *at, int receive_buffe
   // Root may have more than the ceiling that an administrator set for everybody (net.core.rmem_max).
   if (set(port->fd, SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer) != 0)
     set(port->fd, SOL_SOCKET, SO_RCVBUF, receive_buffer);
-  socklen_t length = sizeof port->receive_buffer;
-  if (getsockopt(port->fd, SOL_SOCKET, SO_RCVBUF, &port->receive_buffer, &length) < 0) return errno;
-  port->receive_buffer /= 2; // Linux reports the double (socket(7))
   if (bind(port->fd, &at->any, address_length(at)) < 0) return errno;
   port->number = ntohs(at->four.sin_port); // at the same place in both families
   if (port->number != 0) return 0;
   union address bound;
-  length = sizeof bound;
+  socklen_t length = sizeof bound;
   if (getsockname(port->fd, &bound.any, &length) < 0) return errno;
   port->number = ntohs(bound.four.sin_port);
   return 0;
@@ -93,10 +90,14 @@ int port_adopt(struct port *port, int fd) {
   if (getsockname(fd, &bound.any, &length) < 0) return errno;
   port->family = bound.any.sa_family;
   port->number = ntohs(bound.four.sin_port);
-  length = sizeof port->receive_buffer;
-  if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &port->receive_buffer, &length) < 0) return errno;
-  port->receive_buffer /= 2;
   return probe(port);
+}
+
+int port_receive_buffer(const struct port *port) {
+  int bytes = 0;
+  socklen_t length = sizeof bytes;
+  getsockopt(port->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &length);
+  return bytes / 2; // Linux reports the double (socket(7))
 }
 
 int parse_address(const char *text, int number, union address *address) {

@@ -44,7 +44,6 @@ struct outgoing {
 struct port {
   int fd, family;
   int number;
-  int receive_buffer; // bytes granted, without the kernel's doubling
   bool gso, gro;
   bool errors; // it hears of ICMP errors
 };
@@ -58,6 +57,8 @@ void print_address(const union address *, char *text, int size);
 
 // The number of messages (fewer than RECEIVE_MESSAGES: nothing else waits), or an errno negated.
 int port_receive(struct port *, struct received *);
+// Bytes that the kernel granted, without its doubling.
+int port_receive_buffer(const struct port *);
 // From now on the kernel keeps ICMP errors about what this port sends, on a queue of their own. Where it cannot, it does
 // not: there are sandboxes.
 void port_watch_errors(struct port *);

@@ -17,13 +17,12 @@ export async function bindDgram(at: SocketAddress, options: DriverOptions): Prom
     (one) => bindSocket(one, options),
     (socket) => socket.address().port,
   )
-  return new DgramDriver(at.address, sockets)
+  return new DgramDriver(at, sockets)
 }
 
 class DgramDriver implements Driver {
   readonly name = 'node:dgram'
   readonly address: SocketAddress
-  readonly recvBufferSize: number
   readonly #four: Socket | undefined
   readonly #six: Socket | undefined
   #handler: DriverHandler = nobody
@@ -43,12 +42,16 @@ class DgramDriver implements Driver {
   #pressed: NodeJS.Timeout | undefined
   #closing: Promise<void> | undefined
 
-  constructor(host: string, { four, six }: Families<Socket>) {
+  /** @param at what was bound; port 0: the sockets say which it is. */
+  constructor(at: SocketAddress, { four, six }: Families<Socket>) {
     this.#four = four
     this.#six = six
-    const sockets = this.#sockets()
-    this.address = { address: host, port: sockets[0]?.address().port ?? 0 }
-    this.recvBufferSize = Math.min(...sockets.map(grantedRecvBuffer))
+    this.address = at.port === 0 ? { ...at, port: (four ?? six)?.address().port ?? 0 } : at
+  }
+
+  /** Asked for when it is wanted: of most ports nobody does. */
+  get recvBufferSize(): number {
+    return Math.min(...this.#sockets().map(grantedRecvBuffer))
   }
 
   start(handler: DriverHandler): void {

@@ -26,7 +26,7 @@ export interface Addon {
   setRemote(slot: number, address: string, port: number): void
   send(handle: Handle, first: number): number
   addressOf(message: number): string
-  close(handle: Handle, onClosed: () => void): void
+  close(handle: Handle): void
 }
 
 /** Who is told what happens at a port, and holds its handle. */

@@ -61,7 +61,11 @@ export class NativePort implements Collecting, PortSelf, Receiving {
 
   start(handler: DriverHandler): void {
     this.handler = handler
-    this.#addon.start(this.#handle, handler.onIcmpError === undefined ? 0 : 1)
+    try {
+      this.#addon.start(this.#handle, handler.onIcmpError === undefined ? 0 : 1)
+    } catch (error) {
+      handler.onReceiveError(systemCallError('epoll_ctl', errnoOf(error)))
+    }
   }
 
   /** As {@link Driver.send}. */
@@ -114,13 +118,11 @@ export class NativePort implements Collecting, PortSelf, Receiving {
     }
   }
 
-  close(): Promise<void> {
-    // What is still collected goes nowhere, but has to leave the memory.
+  close(): void {
+    // What is still collected has to leave the memory.
     this.flush()
     this.handler = nobody
-    return new Promise((resolve) => {
-      this.#addon.close(this.#handle, resolve)
-    })
+    this.#addon.close(this.#handle)
   }
 
   /** The addon's call. */

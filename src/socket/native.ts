@@ -1,8 +1,9 @@
 import { familyOf, type SocketAddress } from '../core/address.ts'
 import type { Transmit } from '../core/machine.ts'
 import type { Driver, DriverHandler, DriverOptions } from './driver.ts'
+import { driverError, systemCallError } from './errors.ts'
 import { bindFamilies, type Families } from './families.ts'
-import { loadAddon, type Addon, type PortSelf } from './native-addon.ts'
+import { errnoOf, loadAddon, type Addon, type PortSelf } from './native-addon.ts'
 import { NativePort, nobody, type ThreadMemory } from './native-port.ts'
 import { ReceiveMemory } from './native-receive.ts'
 import { SendMemory } from './native-send.ts'
@@ -16,7 +17,7 @@ import { SendMemory } from './native-send.ts'
  */
 export async function openNative(at: SocketAddress, options: DriverOptions): Promise<NativeDriver> {
   const addon = loadAddon()
-  const memory = (threadMemory ??= makeMemory(addon))
+  const memory = memoryOf(addon)
   const ports = await bindFamilies(
     at,
     (one) => NativePort.bind(addon, memory, one, options),
@@ -32,7 +33,7 @@ export async function openNative(at: SocketAddress, options: DriverOptions): Pro
  */
 export function adoptNative(host: string, fds: readonly number[]): NativeDriver {
   const addon = loadAddon()
-  const memory = (threadMemory ??= makeMemory(addon))
+  const memory = memoryOf(addon)
   const [first, second] = fds.map((fd) => NativePort.adopt(addon, memory, fd))
   return new NativeDriver(
     { address: host, port: 0 },
@@ -42,11 +43,16 @@ export function adoptNative(host: string, fds: readonly number[]): NativeDriver 
 
 let threadMemory: ThreadMemory | undefined
 
-function makeMemory(addon: Addon): ThreadMemory {
+function memoryOf(addon: Addon): ThreadMemory {
+  if (threadMemory !== undefined) return threadMemory
   const received = new ReceiveMemory(addon)
   const sent = new SendMemory(addon)
-  addon.setUp(callPort, received.bytes, received.info, sent.bytes, sent.state)
-  return { received, sent }
+  try {
+    addon.setUp(callPort, received.bytes, received.info, sent.bytes, sent.state)
+  } catch (error) {
+    throw driverError(systemCallError('epoll_create1', errnoOf(error)))
+  }
+  return (threadMemory = { received, sent })
 }
 
 function callPort(this: PortSelf, what: number, detail: number): void {
@@ -58,7 +64,7 @@ export class NativeDriver implements Driver {
   readonly #four: NativePort | undefined
   readonly #six: NativePort | undefined
   #handler: DriverHandler = nobody
-  #closing: Promise<void> | undefined
+  #closed = false
 
   /** @param at what was bound; port 0: the sockets say which it is. */
   constructor(at: SocketAddress, { four, six }: Families<NativePort>) {
@@ -89,7 +95,7 @@ export class NativeDriver implements Driver {
   send(transmit: Transmit): boolean {
     const { address } = transmit.path.remote
     const port = this.#six === undefined || familyOf(address) === 4 ? this.#four : this.#six
-    if (port === undefined || this.#closing !== undefined) {
+    if (port === undefined || this.#closed) {
       this.#handler.onSendError(transmit, new Error(`this port does not speak the family of ${address}`))
       return true
     }
@@ -103,8 +109,9 @@ export class NativeDriver implements Driver {
 
   close(): Promise<void> {
     this.#handler = nobody
-    this.#closing ??= Promise.all(this.#ports().map((port) => port.close())).then(() => undefined)
-    return this.#closing
+    if (!this.#closed) for (const port of this.#ports()) port.close()
+    this.#closed = true
+    return Promise.resolve()
   }
 
   #ports(): NativePort[] {

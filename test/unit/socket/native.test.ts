@@ -227,6 +227,43 @@ test('ports take turns and flush each other; what each sends arrives, in order',
   }
 })
 
+test('a port that is closed while others of its turn are told hears nothing more; the others do', async (t) => {
+  const sender = new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
+  // More than are told of at once.
+  const COUNT = 200
+  const heard = new Map<Driver, number>()
+  const closed = new Set<Driver>()
+  const ports: Driver[] = []
+  let resolve: () => void = () => undefined
+  const all = new Promise<void>((done) => (resolve = done))
+  for (let n = 0; n < COUNT; n++) {
+    const port = await openNative({ address: '127.0.0.1', port: 0 }, options)
+    ports.push(port)
+    t.after(() => port.close())
+    port.start({
+      onDatagram: () => {
+        assert.ok(!closed.has(port), 'told after its end')
+        heard.set(port, (heard.get(port) ?? 0) + 1)
+        // Itself now and then, and one that may be next in line.
+        for (const victim of n % 5 === 0 ? [port, ports[(n + 1) % COUNT]!] : []) {
+          closed.add(victim)
+          void victim.close()
+        }
+        if (ports.every((one) => heard.has(one) || closed.has(one))) resolve()
+      },
+      onBatchEnd: () => undefined,
+      onWritable: () => undefined,
+      onSendError: () => undefined,
+      onReceiveError: () => undefined,
+    })
+  }
+  for (const { address } of ports) sender.driver.send({ path: { remote: address }, data: Buffer.from('x') })
+  sender.driver.flush()
+  await all
+  assert.ok([...heard.values()].every((count) => count === 1))
+  assert.ok(heard.size >= COUNT * 0.8)
+})
+
 test('whoever is told of a failure may send at once, whatever the memory holds', async (t) => {
   const listener = new Listener(t, await openNative({ address: '127.0.0.1', port: 0 }, options))
   const path = { remote: listener.driver.address }
