@@ -57,6 +57,13 @@ for (const name of kindNames.filter((one) => kinds[one].families.includes(4) && 
   })
 }
 
+test('at first, servers that see different addresses are asked again at once', () => {
+  const { world, keeper, events } = start('symmetric')
+  world.run(() => events.length > 0, SECOND / 2)
+  assert.ok(!keeper.current.known)
+  assert.equal(keeper.current.reason, 'per-destination')
+})
+
 const forgetful: RouterSpec = {
   role: 'home',
   translation: 'nat44',

@@ -58,7 +58,7 @@ export class AddressKeeper implements Machine<PublicAddress> {
   #interval: Micros
   #nextRound: Micros
   #lastRound: Micros = -Infinity
-  #current: PublicAddress = unknownAddress('pending')
+  #current: PublicAddress = pending
   /** Of the round under way; bounded by MAX_SERVERS. */
   readonly #open = new Set<StunTransaction>()
   #answers: Answer[] = []
@@ -148,7 +148,9 @@ export class AddressKeeper implements Machine<PublicAddress> {
       this.#become({ known: true, address: first.mapped, observers: independent(this.#answers) })
     } else if (!this.#isDoubted) {
       this.#isDoubted = true
-      this.#nextRound = Math.min(this.#nextRound, now + DOUBT)
+      // At first nothing is known that could have changed: somebody waits for the start.
+      const isFirst = first !== undefined && this.#current === pending
+      this.#nextRound = isFirst ? now : Math.min(this.#nextRound, now + DOUBT)
     } else {
       this.#become(
         first === undefined
@@ -187,6 +189,8 @@ const messages: Readonly<Record<UnknownReason, string>> = {
   'no-answer': 'no STUN server answers: UDP is blocked, or the servers are down',
   'per-destination': 'the NAT shows every destination another address, so that none can be told in advance',
 }
+
+const pending = unknownAddress('pending')
 
 const DEFAULT_INTERVAL = 25 * SECOND
 const MIN_INTERVAL = 5 * SECOND

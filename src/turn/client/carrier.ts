@@ -217,12 +217,17 @@ export class RelayCarrier implements Carrier {
   }
 
   #hold(now: Micros, peer: Peer, permission: Permission, data: Uint8Array): void {
-    if (permission.held.length < MAX_HELD && permission.askAfter <= now) {
+    if (this.#isLive) this.#permissions.want(now, permission)
+    if (!permission.wentAhead && data.length <= MAX_AHEAD && this.#permissions.isOnItsWay(permission)) {
+      // The server takes what comes in order: what is small and urgent does not wait for the answer.
+      permission.wentAhead = true
+      this.#options.requests.sendBehind(this.#indication(peer, data).slice())
+      this.counters.sent++
+    } else if (permission.held.length < MAX_HELD && permission.askAfter <= now) {
       permission.held.push({ peer, data: Uint8Array.from(data) })
     } else {
       this.counters.dropped++
     }
-    if (this.#isLive) this.#permissions.want(now, permission)
   }
 
   #release(now: Micros, permission: Permission): void {
@@ -247,22 +252,27 @@ export class RelayCarrier implements Carrier {
   }
 
   #sendIndication(now: Micros, peer: Peer, data: Uint8Array): void {
-    const { rng, dontFragment, output } = this.#options
     if (data.length > MAX_DATA) {
       this.counters.dropped++
       return
     }
+    const message = this.#indication(peer, data)
+    const frame = this.#frames.take(message.length)
+    frame.set(message)
+    if (this.#options.output(now, frame)) this.counters.sent++
+    else this.counters.dropped++
+  }
+
+  /** Its bytes are overwritten by the next. */
+  #indication(peer: Peer, data: Uint8Array): Uint8Array {
+    const { rng, dontFragment } = this.#options
     // New for each: some servers take a repeated one for a retransmission.
     rng.fill(this.#transactionId)
     const builder = this.#builder
       .start(Method.Send, MessageClass.Indication, this.#transactionId)
       .xorAddress(Attribute.XorPeerAddress, peer.remote)
     if (dontFragment()) builder.flag(Attribute.DontFragment)
-    const message = builder.bytes(Attribute.Data, data).view()
-    const frame = this.#frames.take(message.length)
-    frame.set(message)
-    if (output(now, frame)) this.counters.sent++
-    else this.counters.dropped++
+    return builder.bytes(Attribute.Data, data).view()
   }
 }
 
@@ -270,5 +280,7 @@ export class RelayCarrier implements Carrier {
 const MAX_PEERS = 512
 /** Send indications to one peer before it gets a channel: checks of a path that is not taken need none. */
 const BIND_AFTER = 8
+/** Bytes of a datagram that goes ahead of its permission: a check, a handshake's first, not a stream. */
+const MAX_AHEAD = 200
 /** The longest payload of a UDP datagram, less what a Send indication adds. */
 const MAX_DATA = 65_400

@@ -23,6 +23,8 @@ export class Permission {
   askAfter: Micros = -Infinity
   /** When we last sent to that address. */
   usedAt: Micros = -Infinity
+  /** One datagram follows each request without waiting for its answer. */
+  wentAhead = false
   /** What waits for the answer, bounded by MAX_HELD; then datagrams are dropped, as a network would. */
   held: { readonly peer: Peer; readonly data: Uint8Array }[] = []
 
@@ -82,6 +84,11 @@ export class Permissions {
     return made
   }
 
+  /** Whether the request for it has gone out, and not come back yet. */
+  isOnItsWay(permission: Permission): boolean {
+    return permission.asking && !this.#waiting.includes(permission)
+  }
+
   unpin(address: string): void {
     const permission = this.#byAddress.get(address)
     if (permission !== undefined) permission.pinned = false
@@ -105,7 +112,10 @@ export class Permissions {
   cancelled(): void {
     this.#inFlight = false
     this.#waiting = []
-    for (const permission of this.#byAddress.values()) permission.asking = false
+    for (const permission of this.#byAddress.values()) {
+      permission.asking = false
+      permission.wentAhead = false
+    }
     this.#nextAt = -Infinity
   }
 
@@ -170,7 +180,10 @@ export class Permissions {
   }
 
   #answered(now: Micros, together: readonly Permission[], answer: Answer): void {
-    for (const permission of together) permission.asking = false
+    for (const permission of together) {
+      permission.asking = false
+      permission.wentAhead = false
+    }
     if (answer.ok) {
       for (const permission of together) {
         permission.alone = false

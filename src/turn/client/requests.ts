@@ -49,6 +49,8 @@ export class Requests {
   #server: Path
   #auth: ClientAuth | undefined
   // Bounded by the StunClient's own limit of open transactions.
+  // Bounded by the permissions that are asked for at one time: polled with the requests.
+  #behind: Transmit[] = []
   readonly #asked = new Map<StunTransaction, Ask>()
   /** Whose doubt was told. */
   readonly #doubted = new WeakSet<StunTransaction>()
@@ -102,8 +104,14 @@ export class Requests {
     this.#asked.set(transaction, ask)
   }
 
+  /** A message that means something only after the open requests: it goes out behind them. The bytes are kept. */
+  sendBehind(data: Uint8Array): void {
+    this.#behind.push({ path: this.#server, data })
+  }
+
   /** Nobody waits for anything any more. */
   cancelAll(): void {
+    this.#behind = []
     for (const transaction of this.#asked.keys()) this.#stun.cancel(transaction)
     this.#asked.clear()
   }
@@ -133,7 +141,7 @@ export class Requests {
   }
 
   pollTransmit(): Transmit | undefined {
-    return this.#stun.pollTransmit()
+    return this.#stun.pollTransmit() ?? this.#behind.shift()
   }
 
   pollTimeout(): Deadline | undefined {

@@ -140,6 +140,10 @@ export class Stage {
     for (let next = this.client.pollTransmit(); next !== undefined; next = this.client.pollTransmit()) {
       const request = new StunView()
       request.open(Uint8Array.from(next.data))
+      if (request.messageClass === MessageClass.Indication) {
+        this.output.push(Buffer.from(next.data))
+        continue
+      }
       const answer = this.#answer(request, next.path)
       if (answer !== undefined) this.client.handleDatagram(this.now, next.path, answer)
     }
