@@ -10,9 +10,10 @@ const rooms = {
   turn: ['core', 'socket', 'stun'],
   ice: ['core', 'socket', 'stun', 'turn'],
   portmap: ['core', 'socket'],
+  mdns: ['core'],
   sim: ['core'],
   lab: ['core', 'socket', 'sim'],
-  network: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap'],
+  network: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap', 'mdns'],
   directory: ['core', 'network'],
   cli: ['core', 'socket', 'utp', 'stun', 'turn', 'ice', 'portmap', 'sim', 'lab', 'network', 'directory'],
 }
@@ -49,6 +50,7 @@ const sansIo = {
     'src/turn/**/*.ts',
     'src/ice/**/*.ts',
     'src/portmap/**/*.ts',
+    'src/mdns/**/*.ts',
   ],
   ignores: ['src/*/driver/**/*.ts'],
   rules: {

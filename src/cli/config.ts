@@ -22,7 +22,10 @@ export interface SharedService {
 
 /** What the flags of a command say: the same fields as in the file. */
 export type Flags = Partial<
-  Pick<Config, 'host' | 'port' | 'logLevel' | 'portMapping' | 'helpers' | 'help' | 'exhaustive' | 'tlsPort'>
+  Pick<
+    Config,
+    'host' | 'port' | 'logLevel' | 'portMapping' | 'mdns' | 'helpers' | 'help' | 'exhaustive' | 'tlsPort'
+  >
 > & {
   readonly config?: string
 }
@@ -34,6 +37,7 @@ const variables = {
   NATWORK_LOG_LEVEL: 'logLevel',
   NATWORK_UDP_DRIVER: 'udpDriver',
   NATWORK_PORT_MAPPING: 'portMapping',
+  NATWORK_MDNS: 'mdns',
 } as const
 
 /**
@@ -62,6 +66,7 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
   if (flags.helpers !== undefined) {
     values['helpers'] = check(schema.shape.helpers, fields, flags.helpers, () => '--helper')
   }
+  if (flags.mdns !== undefined) values['mdns'] = flags.mdns
   if (flags.help !== undefined) values['help'] = flags.help
   if (flags.exhaustive !== undefined) {
     values['exhaustive'] = check(schema.shape.exhaustive, fields, flags.exhaustive, () => '--exhaustive')
@@ -148,6 +153,8 @@ const schema = z.strictObject({
   stun: z.array(stunSchema).default([]),
   /** Asks the router to let others in to the node's port. */
   portMapping: z.boolean('write true or false').default(true),
+  /** Find the nodes of the same network by multicast DNS, and be found; `browse`: find alone. */
+  mdns: z.union([z.boolean(), z.literal('browse')], 'write true, browse or false').default(false),
   /** Nodes through which others reach this one: `ID@HOST:PORT`. */
   helpers: z.array(helperTextSchema, 'write ID@HOST:PORT, one a line').default([]),
   /** Forward signals, and relay, for whoever asks. */
@@ -263,6 +270,6 @@ const numberIn = (text: string): unknown => (/^\d+$/.test(text) ? Number(text) :
 const booleanIn = (text: string): unknown => (text === 'true' ? true : text === 'false' ? false : text)
 
 /** Of what is no text in the file. */
-const readers = { port: numberIn, portMapping: booleanIn }
+const readers = { port: numberIn, portMapping: booleanIn, mdns: booleanIn }
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)

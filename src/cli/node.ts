@@ -47,6 +47,8 @@ export interface NodeStatus {
   /** The TCP address where it takes TLS, as a helper. */
   readonly tls: string | undefined
   readonly links: readonly LinkStatus[]
+  /** Who says by multicast DNS to be on the same network. */
+  readonly nearby: readonly { id: string; addresses: readonly string[] }[]
 }
 
 /** How it is connected with another node. */
@@ -145,6 +147,7 @@ export class LocalNode {
         port: config.port,
         stun: config.stun,
         portMapping: config.portMapping,
+        mdns: config.mdns,
         helpers: config.helpers,
         help: config.help && tlsOf(config),
         exhaustive: config.exhaustive,
@@ -194,6 +197,7 @@ export class LocalNode {
       udpBlocked: network.udpBlocked,
       tls: network.tlsAddress && formatAddress(network.tlsAddress),
       links: network.connections.map(describeLink),
+      nearby: network.nearby.map(({ id, addresses }) => ({ id, addresses: addresses.map(formatAddress) })),
     }
   }
 

@@ -19,6 +19,8 @@ export async function openOwnReach(
     port: 0,
     stun: config.stun,
     helpers: config.helpers,
+    // It shares nothing: nobody needs to find it.
+    mdns: config.mdns !== false && 'browse',
     exhaustive: config.exhaustive,
   })
   const stop = (): void => void network.stop()

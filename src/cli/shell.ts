@@ -49,11 +49,13 @@ export function readSettings(shell: Shell, command: Command): Settings {
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
   const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
   const { helper: helpers, helpOthers: help, exhaustive, tlsPort } = command.optsWithGlobals<HelperFlags>()
+  const { mdns } = command.optsWithGlobals<{ mdns?: true }>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
     ...(logLevel !== undefined && { logLevel: logLevel as Config['logLevel'] }),
     ...(portMap === false && { portMapping: false }),
+    ...(mdns !== undefined && { mdns }),
     ...(file !== undefined && { config: file }),
     ...(helpers !== undefined && { helpers }),
     ...(help !== undefined && { help }),
@@ -78,6 +80,12 @@ interface HelperFlags {
 export const exhaustiveOption = [
   '--exhaustive [packets@rate]',
   'where both routers give random ports, search all of them (165000@3000 by default); the other node must want it too',
+] as const
+
+/** Of the commands that connect. */
+export const mdnsOption = [
+  '--mdns',
+  'where no node runs here, look for the other one on this network too, by multicast DNS; a node decides for itself',
 ] as const
 
 function parseExhaustive(said: string | true): Config['exhaustive'] {

@@ -51,6 +51,8 @@ export interface DiallerParts {
   readonly links: Links
   /** The helpers on which this node hangs: they know others that do. */
   readonly helpers: () => readonly NodeId[]
+  /** Where a node of the same network says that it is, if such are looked for. */
+  readonly nearby: (id: NodeId, signal: AbortSignal) => Promise<readonly SocketAddress[]>
   /** Nothing that this node sends by UDP is answered: TLS it is where there is a choice. */
   readonly udpBlocked: () => boolean
 }
@@ -112,7 +114,7 @@ export class Dialler {
     }
   }
 
-  // The link that is there; else what is known; when that is nothing, or leads nowhere soon, what other nodes know.
+  // The link that is there; else what is known, and this network; when that leads nowhere soon, what other nodes know.
   async #reach(id: NodeId, given: Whereabouts, signal: AbortSignal): Promise<SecureStream> {
     const link = this.#parts.links.get(id)
     if (link?.session !== undefined && link.path !== undefined) {
@@ -130,14 +132,25 @@ export class Dialler {
     setMaxListeners(0, losers.signal)
     const either = AbortSignal.any([signal, losers.signal])
     const known = isKnown ? this.#try(id, places, info, either) : undefined
-    const ways = [...(known ? [known] : []), this.#tryAnew(id, places, known, either)]
+    const near = this.#tryNearby(id, places, either)
+    const ways = [...(known ? [known] : []), near, this.#tryAnew(id, places, known, either)]
     try {
       return await firstOf(ways, losers)
     } catch (error) {
       signal.throwIfAborted()
       // What became of that which was known says more than that nobody knows better.
-      throw asError(error instanceof AggregateError ? error.errors[0] : error)
+      throw known === undefined ? (tellingOf(error) ?? unknown(id)) : firstError(error)
     }
+  }
+
+  /** Where it says that it is on this network: not where it is dialled already, but at once where signals go first. */
+  async #tryNearby(id: NodeId, known: Whereabouts, signal: AbortSignal): Promise<SecureStream> {
+    const found = await this.#parts.nearby(id, signal)
+    const isTried = (one: SocketAddress): boolean =>
+      known.helpers.length === 0 && known.addresses.some((other) => sameAddress(one, other))
+    const addresses = found.filter((one) => !isTried(one))
+    if (addresses.length === 0) throw unknown(id)
+    return await this.#connect(id, { addresses, tls: [], only: 'udp' }, signal)
   }
 
   /** What is known may be old: when that leads nowhere, or not soon, others are asked. */
@@ -394,6 +407,10 @@ function unknown(id: NodeId): PeerError {
     'ERR_NATWORK_NODE_UNKNOWN',
     `no address of ${id} is known: use a ticket of that node, or add its record`,
   )
+}
+
+function firstError(thrown: unknown): Error {
+  return asError(thrown instanceof AggregateError ? thrown.errors[0] : thrown)
 }
 
 /** The failure of a way that was tried, if one was. */

@@ -4,6 +4,7 @@ export { Forward, type ForwardEvents, type ForwardOptions, type ForwardTarget } 
 export { parseHelper, type ConfiguredHelper, type HelperReference } from './helper-reference.ts'
 export { createIdentity, generatePrivateKey, loadOrCreatePrivateKey, type Identity } from './identity.ts'
 export { type ConnectionState, type NodeConnection, type PathUse } from './links/connection.ts'
+export { type NearbyNode } from './nearby.ts'
 export { Network, type ConnectOptions, type TicketOptions } from './network.ts'
 export { nodeIdOf, parseNodeId, type NodeId } from './node-id.ts'
 export { signNodeInfo, verifyNodeInfo, type NodeInfo, type NodeInfoFields } from './node-info.ts'

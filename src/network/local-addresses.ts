@@ -1,7 +1,7 @@
-import { BlockList } from 'node:net'
 import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
 import { familyOf, type SocketAddress } from '../core/address.ts'
 import { scopeOf } from '../core/scope.ts'
+import { subnetOf } from '../core/subnet.ts'
 import { maxAddresses } from './node-info.ts'
 
 /**
@@ -38,18 +38,9 @@ export function localTowards(
   const family = familyOf(remote.address)
   const own = interfaces.filter(({ address }) => familyOf(address) === family)
   const outer = own.filter(({ internal, address }) => !internal && !isLinkLocal(address))
-  const near = own.find((one) => isIn(one, remote.address))
+  const near = own.find(({ cidr }) => subnetOf(cidr)(remote.address))
   const found = near ?? (outer.length === 1 && scopeOf(remote.address) !== 'loopback' ? outer[0] : undefined)
   return { address: found?.address ?? (family === 4 ? '0.0.0.0' : '::'), port }
-}
-
-function isIn({ cidr }: Interface, address: string): boolean {
-  const [network, length] = cidr?.split('/') ?? []
-  if (network === undefined || length === undefined) return false
-  const family = familyOf(network) === 4 ? 'ipv4' : 'ipv6'
-  const block = new BlockList()
-  block.addSubnet(network, Number(length), family)
-  return block.check(address, family)
 }
 
 function isLinkLocal(address: string): boolean {

@@ -7,6 +7,7 @@ import type { NetworkContext } from './context.ts'
 import type { Dialler } from './dialler.ts'
 import { Forward, type ForwardOptions } from './forward.ts'
 import type { NodeConnection } from './links/connection.ts'
+import type { NearbyNode } from './nearby.ts'
 import { parseNodeId, type NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
 import {
@@ -176,6 +177,14 @@ export class Network extends EventEmitter<NetworkEvents> {
   /** The helpers through which others can signal to this node now. The event `helpers` says when that changes. */
   get helpers(): readonly HelperStatus[] {
     return this.#current().meeting.helpers.status
+  }
+
+  /**
+   * The nodes on this machine's networks that multicast DNS tells of, at most 256: what anybody there may claim, and nobody has
+   * proven yet. Empty without {@link NetworkOptions.mdns}. The event `nearby` says when it changes.
+   */
+  get nearby(): readonly NearbyNode[] {
+    return this.#current().nearby.nodes
   }
 
   /** How this node is connected with others, a snapshot of each. The event `connection` says what changes. */

@@ -29,6 +29,12 @@ export interface NetworkOptions {
    */
   readonly portMapping?: boolean
   /**
+   * Multicast DNS: tells everybody on the networks of this machine this node's id and port, and finds the nodes that do the
+   * same, so that they are reached by id without a helper or the internet. `'browse'` looks, and says nothing of this
+   * node. False by default: on a network of strangers an id says who is there.
+   */
+  readonly mdns?: boolean | 'browse'
+  /**
    * Helpers, as `ID@HOST:PORT`: nodes that others can reach, and through which this one hears of those who want to connect.
    * They answer STUN too. This node hangs on up to 3 of them, and of those in the directory that say they help.
    */

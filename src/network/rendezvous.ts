@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import type { SocketAddress } from '../core/address.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
 import type { ExhaustiveBudget, LocalCandidate, NatHints } from '../ice/index.ts'
 import { ControlDesk } from './control-desk.ts'
@@ -33,6 +34,8 @@ export interface RendezvousOptions {
   readonly candidates: () => readonly LocalCandidate[]
   /** What is known of its NAT. */
   readonly hints: () => NatHints
+  /** Where a node of the same network says that it is. */
+  readonly nearby: (id: NodeId, signal: AbortSignal) => Promise<readonly SocketAddress[]>
   /** Whether somebody answers by UDP, as far as STUN shows. */
   readonly udpWorks: () => boolean
   /** The outer port of a flow that is opened just now, where the NAT's next ones follow from it. */
@@ -111,6 +114,7 @@ export class Rendezvous {
       pool: this.pool,
       links: this.links,
       helpers: () => this.helpers.channels.map(({ peer }) => peer),
+      nearby: options.nearby,
       udpBlocked: () => this.helpers.udpBlocked,
     })
   }

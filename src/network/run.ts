@@ -13,6 +13,7 @@ import { parseHelper, type ConfiguredHelper } from './helper-reference.ts'
 import { createIdentity } from './identity.ts'
 import { findNat64, InterfaceWatch } from './interfaces.ts'
 import { reachableAddresses } from './local-addresses.ts'
+import { Nearby } from './nearby.ts'
 import type { NodeId } from './node-id.ts'
 import { localCandidates, natHints } from './links/gather.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
@@ -43,6 +44,7 @@ interface RunOptions {
 export interface Run {
   readonly session: Session
   readonly meeting: Rendezvous
+  readonly nearby: Nearby
   readonly forwards: Set<Forward>
   /** This node's own record. */
   readonly self: NodeInfo
@@ -104,6 +106,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
         publisher.refresh()
         emit('helpers', meeting.helpers.status)
       },
+      nearby: (id, aborted) => nearby.find(id, aborted),
       udpWorks: () => traversal.publicAddress.known,
     })
     const acceptor = new Acceptor(session, meeting, meeting.helps)
@@ -120,6 +123,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
 
     const tcp: { listener?: TlsListener | undefined } = {}
     const mapped = new MappedPort(options.portMapping === true, logger)
+    const nearby = new Nearby(options.mdns ?? false)
 
     toClose.push(() => utp.stop())
     await utp.start({ signal })
@@ -154,6 +158,9 @@ export async function openRun(given: RunOptions): Promise<Run> {
       if (publisher.started) emit('publicAddress', traversal.publicAddress)
     }
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
+    toClose.push(() => nearby.stop())
+    await nearby.start(identity.id, utp.address, logger, () => emit('nearby', nearby.nodes))
+    signal.throwIfAborted()
     const watch = new InterfaceWatch()
     toClose.push(() => {
       watch.stop()
@@ -161,6 +168,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     })
     watch.start(() => {
       logger.info('the addresses of this machine have changed', { addresses: addresses().map(formatAddress) })
+      nearby.interfacesChanged()
       void findNat64(utp.address).then((nat64) => {
         if (signal.aborted) return
         utp.endpoint.nat64 = nat64
@@ -178,6 +186,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
     return {
       session,
       meeting,
+      nearby,
       forwards,
       addresses,
       publicAddress: () => traversal.publicAddress,

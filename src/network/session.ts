@@ -6,6 +6,7 @@ import type { NatworkError } from '../core/errors.ts'
 import type { GuardedContext } from './guarded-context.ts'
 import type { Identity } from './identity.ts'
 import type { NodeConnection } from './links/connection.ts'
+import type { NearbyNode } from './nearby.ts'
 import type { NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
 import type { NetworkLimits, NetworkTimeouts } from './options.ts'
@@ -34,6 +35,8 @@ export interface NetworkEvents {
   publicAddress: [seen: PublicAddress]
   /** The helpers on which this node hangs have changed. */
   helpers: [helpers: readonly HelperStatus[]]
+  /** A node of the same network has come, gone or moved, as far as multicast DNS tells. */
+  nearby: [nodes: readonly NearbyNode[]]
   /** How this node is connected with another one has changed: a path was found, lost, or a better one taken. */
   connection: [connection: NodeConnection]
   /** A step in finding and watching paths to a node. Plain JSON. */

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { parseGoal } from '../goal.ts'
 import { showProgress } from '../progress.ts'
 import { openReach } from '../reach.ts'
-import { exhaustiveOption, readSettings, type Shell } from '../shell.ts'
+import { exhaustiveOption, mdnsOption, readSettings, type Shell } from '../shell.ts'
 
 /** `natwork cat`: a service as stdin and stdout. */
 export function registerCat(program: Command, shell: Shell): Command {
@@ -13,6 +13,7 @@ export function registerCat(program: Command, shell: Shell): Command {
     .description('connect stdin and stdout to a service, for example as ProxyCommand of ssh')
     .argument('<service>', 'ID/NAME, or a ticket')
     .option(...exhaustiveOption)
+    .option(...mdnsOption)
     .addHelpText(
       'after',
       `

@@ -6,7 +6,7 @@ import { parseGoal, type Goal } from '../goal.ts'
 import { parseListenAddress, writeHostPort, type HostPort } from '../names.ts'
 import { showProgress } from '../progress.ts'
 import { openReach, type Reach } from '../reach.ts'
-import { exhaustiveOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
+import { exhaustiveOption, mdnsOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
 
 /** `natwork forward`: a service of another node as a TCP port of this machine. */
 export function registerForward(program: Command, shell: Shell): Command {
@@ -19,6 +19,7 @@ export function registerForward(program: Command, shell: Shell): Command {
     )
     .argument('<service>', 'ID/NAME, or a ticket')
     .option(...exhaustiveOption)
+    .option(...mdnsOption)
     .addHelpText(
       'after',
       `

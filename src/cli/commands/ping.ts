@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { UsageError } from '../../core/index.ts'
 import { parsePeer } from '../goal.ts'
 import { openReach } from '../reach.ts'
-import { exhaustiveOption, readSettings, type Shell } from '../shell.ts'
+import { exhaustiveOption, mdnsOption, readSettings, type Shell } from '../shell.ts'
 
 /** Milliseconds between two pings. */
 const INTERVAL = 1_000
@@ -16,6 +16,7 @@ export function registerPing(program: Command, shell: Shell): Command {
     .argument('<id>', 'the id of the node, or its name under `peers` in the configuration')
     .option('-c, --count <n>', 'how often', '3')
     .option(...exhaustiveOption)
+    .option(...mdnsOption)
     .action(async (text: string, { count }: { count: string }, command: Command) => {
       const { output, signal } = shell
       const settings = readSettings(shell, command)

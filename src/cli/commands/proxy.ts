@@ -6,7 +6,7 @@ import { parseHostName } from '../goal.ts'
 import { parseListenAddress, writeHostPort, type HostPort } from '../names.ts'
 import { createProxyServer } from '../proxy/server.ts'
 import { openReach } from '../reach.ts'
-import { exhaustiveOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
+import { exhaustiveOption, mdnsOption, readSettings, stopped, untilStopped, type Shell } from '../shell.ts'
 
 /** `natwork proxy`: every service of every node by name, for programs that speak to a proxy. */
 export function registerProxy(program: Command, shell: Shell): Command {
@@ -15,6 +15,7 @@ export function registerProxy(program: Command, shell: Shell): Command {
     .description('run a local HTTP and SOCKS 5 proxy that reaches NAME.ID.natwork')
     .argument('[[bind:]port]', 'where to listen; 0 takes a free port', '1316')
     .option(...exhaustiveOption)
+    .option(...mdnsOption)
     .addHelpText(
       'after',
       `

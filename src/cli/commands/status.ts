@@ -19,7 +19,7 @@ export function registerStatus(program: Command, shell: Shell): Command {
 }
 
 function describeStatus(status: NodeStatus, style: Style): string {
-  const { id, pid, uptime, addresses, services, pipes, helpers, udpBlocked, tls, links } = status
+  const { id, pid, uptime, addresses, services, pipes, helpers, udpBlocked, tls, links, nearby } = status
   const head = [
     `${style.green('●')} ${style.bold(id)}`,
     `  pid ${pid}, up ${formatAge(uptime)}, UDP ${status.listens}${tls === undefined ? '' : `, TLS on TCP ${tls}`}`,
@@ -55,6 +55,12 @@ function describeStatus(status: NodeStatus, style: Style): string {
           ...links.map(describeLink),
         ])
       : 'No other node is connected.',
+    ...(nearby.length > 0
+      ? [
+          '',
+          table(style, [['NEAR BY', 'AT'], ...nearby.map(({ id, addresses }) => [id, addresses.join(', ')])]),
+        ]
+      : []),
   ].join('\n')
 }
 

@@ -27,6 +27,10 @@ export function registerUp(program: Command, shell: Shell): Command {
       'share these for as long as the node runs, and print a ticket for each',
     )
     .option('--no-port-map', 'do not ask the router to let others in to the port')
+    .option(
+      '--mdns',
+      'tell this network the id of this node, and find the nodes that do the same, by multicast DNS',
+    )
     .option('--helper <id@host:port...>', 'nodes through which others can reach this one behind its NAT')
     .option('--help-others', 'forward signals, and relay, for other nodes: for machines that all can reach')
     .option(...exhaustiveOption)

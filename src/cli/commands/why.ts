@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { parsePeer } from '../goal.ts'
 import { table } from '../output.ts'
 import { openReach } from '../reach.ts'
-import { exhaustiveOption, readSettings, type Shell } from '../shell.ts'
+import { exhaustiveOption, mdnsOption, readSettings, type Shell } from '../shell.ts'
 
 /** `natwork why`: why is a node reached the way it is? */
 export function registerWhy(program: Command, shell: Shell): Command {
@@ -12,6 +12,7 @@ export function registerWhy(program: Command, shell: Shell): Command {
     .argument('<id>', 'the id of the node, or its name under `peers` in the configuration')
     .option('--trace', 'print each step first, as JSON, one a line')
     .option(...exhaustiveOption)
+    .option(...mdnsOption)
     .action(async (text: string, { trace: isTraced = false }: { trace?: boolean }, command: Command) => {
       const { output, signal, stdout } = shell
       const settings = readSettings(shell, command)
