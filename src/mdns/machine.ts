@@ -126,7 +126,8 @@ export class MdnsMachine implements Machine {
     }
     this.#asked = now
     const known = this.#sightings.knownOn(now, this.#link)
-    this.#sightings.asked(now, this.#link)
+    // Who knows the others as long as we do knows us as long: one question is enough for all.
+    if (this.#sightings.asked(now, this.#link)) this.#sayBy(now + this.#between(20, 120))
     // What is sent comes back, for the other programs of this machine: this node is not to answer itself.
     const own = this.#own === undefined ? [] : [{ label: this.#own.label, remaining: NAME_TTL }]
     this.#send(writeQuery([...own, ...known]))
@@ -163,6 +164,11 @@ export class MdnsMachine implements Machine {
     if (!this.#isAsked(query)) return
     // RFC 6762 §6: where several may answer, they do not all do so at once.
     const at = this.#isNamed(query) ? now : now + this.#between(20, 120)
+    this.#sayBy(at)
+  }
+
+  #sayBy(at: Micros): void {
+    if (this.#own === undefined) return
     this.#sayAt = Math.min(this.#sayAt ?? Infinity, Math.max(at, this.#said + PAUSE))
   }
 

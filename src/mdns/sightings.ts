@@ -2,7 +2,7 @@ import { familyOf, sameAddress, type SocketAddress } from '../core/address.ts'
 import { SECOND, type Micros } from '../core/machine.ts'
 import type { Rng } from '../core/ports.ts'
 import { scopeOf } from '../core/scope.ts'
-import { ADDRESS_TTL, MAX_ADDRESSES, NAME_TTL, type Saying } from './message.ts'
+import { ADDRESS_TTL, NAME_TTL, type Saying } from './message.ts'
 
 /** Nodes that are remembered; whoever is looked for has a place in any case. */
 const MAX_NODES = 256
@@ -36,7 +36,8 @@ export interface Sighting {
 
 /**
  * What was said on all links about where nodes are. Nothing here is proven: whoever is on the link may say anything. Bounded
- * by {@link MAX_NODES}, {@link MAX_SOURCES} and {@link MAX_ADDRESSES}, and by two minutes from the last time that it was said.
+ * by {@link MAX_NODES}, {@link MAX_SOURCES}, the eight addresses of a message, and two minutes from the last time that it was
+ * said.
  */
 export class Sightings {
   readonly #isLabel: (label: string) => boolean
@@ -131,15 +132,22 @@ export class Sightings {
     return earliest
   }
 
-  /** They were asked for just now, except `known`: again after a tenth of their time, until it is over. */
-  asked(now: Micros, link: Link, known: ReadonlySet<string> = new Set()): void {
+  /**
+   * They were asked for just now, except `known`: again after a tenth of their time, until it is over.
+   *
+   * @returns whether it was time for any of them.
+   */
+  asked(now: Micros, link: Link, known: ReadonlySet<string> = new Set()): boolean {
+    let isAny = false
     for (const [label, sources] of this.#nodes) {
       if (known.has(label)) continue
       for (const source of sources.values()) {
         if (source.link !== link || source.refresh > now) continue
         source.refresh = now + Math.floor((source.expires - source.heard) / 10)
+        isAny = true
       }
     }
+    return isAny
   }
 
   get nextExpiry(): Micros | undefined {

@@ -42,6 +42,7 @@ test('without a file the defaults hold', () => {
     congestion: 'bbr',
     udpDriver: 'auto',
     portMapping: true,
+    mdns: false,
     services: {},
     peers: {},
     stun: [],
@@ -60,6 +61,10 @@ test('flags win over the environment, that over the file', () => {
   assert.equal(load(yaml, { NATWORK_PORT_MAPPING: 'false' }).portMapping, false)
   assert.equal(load('portMapping: false').portMapping, false)
   assert.throws(() => load(yaml, { NATWORK_PORT_MAPPING: 'no' }), /NATWORK_PORT_MAPPING: write true or false/)
+  assert.equal(load('mdns: browse').mdns, 'browse')
+  assert.equal(load('mdns: browse', { NATWORK_MDNS: 'false' }).mdns, false)
+  assert.equal(load('mdns: browse', { NATWORK_MDNS: 'false' }, { mdns: true }).mdns, true)
+  assert.throws(() => load(yaml, { NATWORK_MDNS: 'yes' }), /NATWORK_MDNS: write true, browse or false/)
   assert.equal(load(yaml, { NATWORK_PORT: '' }).port, 1000)
   assert.equal(load(yaml, { NATWORK_HOST: '::' }).host, '::')
   assert.equal(load(yaml, { NATWORK_LOG_LEVEL: 'error' }).logLevel, 'error')
