@@ -58,12 +58,14 @@ static int bind_to(struct port *port, const union address *at, int receive_buffe
   int error = 0;
   if (port->family == AF_INET6) error = set(port->fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
   if (error == 0 && reuse_port) error = set(port->fd, SOL_SOCKET, SO_REUSEPORT, 1);
-  if (error == 0) error = probe(port);
+  if (error != 0) return error;
+  // What can wait comes after the bind, which is the step that fails: a relay tries ports until one is free.
+  if (bind(port->fd, &at->any, address_length(at)) < 0) return errno;
+  error = probe(port);
   if (error != 0) return error;
   // Root may have more than the ceiling that an administrator set for everybody (net.core.rmem_max).
   if (set(port->fd, SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer) != 0)
     set(port->fd, SOL_SOCKET, SO_RCVBUF, receive_buffer);
-  if (bind(port->fd, &at->any, address_length(at)) < 0) return errno;
   port->number = ntohs(at->four.sin_port); // at the same place in both families
   if (port->number != 0) return 0;
   union address bound;

@@ -13,15 +13,25 @@ export interface Families<Socket> {
  *
  * @throws what `bind` throws; nothing stays open then.
  */
-export async function bindFamilies<Socket extends { close(): unknown }>(
+export function bindFamilies<Socket extends { close(): unknown }>(
   at: SocketAddress,
-  bind: (at: SocketAddress) => Socket | Promise<Socket>,
+  bind: Bind<Socket>,
+  portOf: (socket: Socket) => number,
+): Families<Socket> | Promise<Families<Socket>> {
+  if (at.address === '::') return bindBoth(at, bind, portOf)
+  const alone = (socket: Socket): Families<Socket> =>
+    familyOf(at.address) === 6 ? { four: undefined, six: socket } : { four: socket, six: undefined }
+  const bound = bind(at)
+  return bound instanceof Promise ? bound.then(alone) : alone(bound)
+}
+
+type Bind<Socket> = (at: SocketAddress) => Socket | Promise<Socket>
+
+async function bindBoth<Socket extends { close(): unknown }>(
+  at: SocketAddress,
+  bind: Bind<Socket>,
   portOf: (socket: Socket) => number,
 ): Promise<Families<Socket>> {
-  if (at.address !== '::') {
-    const socket = await bind(at)
-    return familyOf(at.address) === 6 ? { four: undefined, six: socket } : { four: socket, six: undefined }
-  }
   // A port that is free for IPv6 may be taken for IPv4: with port 0 another one is as good.
   for (let attempt = 1; ; attempt++) {
     const six = await bind(at)

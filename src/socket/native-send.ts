@@ -26,8 +26,11 @@ export class SendMemory {
   readonly #collecting: Collecting[] = []
   #flushed = 0
 
-  // Slots of the addon's table of destinations. A slot changes hands only when nothing is collected.
+  // Slots of the addon's table of destinations. A slot changes hands only when nothing that is collected goes there.
   readonly #remotes = new Array<SocketAddress | undefined>(REMOTES)
+  /** How often the memory had been empty when the slot was last named by a datagram. */
+  readonly #namedIn = new Float64Array(REMOTES).fill(-1)
+  #emptied = 0
   #lastRemote: SocketAddress | undefined
   #lastSlot = 0
 
@@ -47,6 +50,7 @@ export class SendMemory {
     this.#flushed = 0
     this.#count = 0
     this.#used = 0
+    this.#emptied++
   }
 
   /** Has everything flushed when there is no room for one more datagram of whatever size. Call it before each. */
@@ -71,6 +75,7 @@ export class SendMemory {
     state[entry + 3] = ttl
     state[entry + 4] = NONE
     this.#transmits[index] = transmit
+    this.#namedIn[slot] = this.#emptied
     this.#used += data.byteLength
     return index
   }
@@ -109,7 +114,7 @@ export class SendMemory {
     let slot = first
     if (!this.#isAt(slot, remote) && !this.#isAt(++slot, remote)) {
       slot = this.#remotes[first] === undefined ? first : first + (remote.port & 1)
-      if (this.#remotes[slot] !== undefined) this.#flushAll()
+      if (this.#namedIn[slot] === this.#emptied) this.#flushAll()
       try {
         this.#addon.setRemote(slot, remote.address, remote.port)
       } catch (error) {

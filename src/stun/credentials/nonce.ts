@@ -53,9 +53,11 @@ export class NonceMint {
 
   #at(seconds: number, client: SocketAddress): string {
     const time = (seconds % 0x100000000).toString(16).padStart(8, '0')
-    const binding = Buffer.from(`${client.address}|${client.port}`)
-    const code = hmac('sha256', this.#secret, Buffer.from(this.#cookie + time), binding)
+    const bound = Buffer.from(`${this.#cookie}${time}${client.address}|${client.port}`, 'latin1')
+    const code = hmac('sha256', this.#secret, bound, nothing)
     // 96 bits: guessing one within its lifetime is hopeless, and what goes to unverified addresses stays short.
     return this.#cookie + time + code.toString('base64url', 0, 12)
   }
 }
+
+const nothing = new Uint8Array(0)

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
+import { nextTick } from 'node:process'
 import { formatAddress, type SocketAddress } from '../../../core/address.ts'
 import { silentLogger, type Logger } from '../../../core/logger.ts'
 import { SECOND } from '../../../core/machine.ts'
@@ -58,6 +59,7 @@ export class RelayHost {
   readonly #attachments: { readonly endpoint: UdpEndpoint; readonly attachment: Attachment }[] = []
   #timer: NodeJS.Timeout | undefined
   #timerAt = Infinity
+  #flushing = false
   #closed = false
 
   /** @throws {TurnUsageError} `ERR_NATWORK_TURN_CONFIG` */
@@ -234,11 +236,11 @@ export class RelayHost {
   }
 
   async #open({ request, ticket, account, source }: RelayEvent & { type: 'open' }): Promise<void> {
-    const refusal = await this.#siblings?.admit(account, source)
+    const refusal = this.#siblings && (await this.#siblings.admit(account, source))
     if (refusal !== undefined) {
       this.relay.opened(systemClock.now(), ticket, { sockets: [], refusal })
       this.drain()
-      this.#flushClients()
+      this.#flushClientsSoon()
       return
     }
     const sockets: (RelayedSocket | undefined)[] = []
@@ -250,7 +252,7 @@ export class RelayHost {
     }
     this.relay.opened(systemClock.now(), ticket, { sockets, ...(reserved !== undefined && { reserved }) })
     this.drain()
-    this.#flushClients()
+    this.#flushClientsSoon()
   }
 
   async #openOne(
@@ -317,6 +319,16 @@ export class RelayHost {
   /** The clients' ports: they have been given something outside of their own turn. */
   readonly #flushClients = (): void => {
     for (const { endpoint } of this.#attachments) endpoint.flush()
+  }
+
+  /** What is opened comes in rows, as the requests did: their answers go together. */
+  #flushClientsSoon(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    nextTick(() => {
+      this.#flushing = false
+      this.#flushClients()
+    })
   }
 
   #armTimer(): void {
