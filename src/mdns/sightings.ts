@@ -16,6 +16,8 @@ export interface Link {
   /** The interface's name, or what names it in a zone (RFC 4007 §11). */
   readonly zone: string
   readonly family: 4 | 6
+  /** Whether who has this address is on the link. */
+  isNear(address: string): boolean
 }
 
 /** One that says where a node is. */
@@ -91,7 +93,9 @@ export class Sightings {
       this.version++
       return
     }
-    const places = addresses.filter((one) => isPlace(one, from)).map((one) => placeOn(link.zone, one, port))
+    // An address elsewhere is no business of this network's: strangers could have us knock anywhere.
+    const near = addresses.filter((one) => scopeOf(one) !== 'none' && link.isNear(one))
+    const places = near.map((one) => placeOn(link.zone, one, port))
     if (places.length === 0) return
     const node = sources ?? this.#place(label)
     if (node === undefined) return
@@ -189,12 +193,6 @@ export class Sightings {
     this.#nodes.set(label, sources)
     return sources
   }
-}
-
-/** No address that points at everybody or at this machine itself, unless it is this machine that says so. */
-function isPlace(address: string, from: string): boolean {
-  const scope = scopeOf(address)
-  return scope !== 'none' && (scope !== 'loopback' || scopeOf(from) === 'loopback')
 }
 
 /** RFC 4007 §11: an IPv6 link-local address means something together with its link alone. */

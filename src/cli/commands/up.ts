@@ -141,6 +141,7 @@ function tellEvents({ network }: LocalNode, output: Output): void {
   )
   network.on('connection', ({ peer, state, path }) => tell({ event: 'connection', peer, state, path }))
   network.on('helpers', (helpers) => tell({ event: 'helpers', helpers }))
+  network.on('nearby', (nodes) => tell({ event: 'nearby', nodes }))
   network.on('refused', ({ peer, service, error }) =>
     tell({ event: 'refused', peer, service, error: error.code }),
   )

@@ -10,8 +10,6 @@ export interface LocalLink extends Link {
   readonly addresses: readonly string[]
   /** How the system is told which interface it is. */
   readonly interface: string
-  /** Whether who has this address is on the link (RFC 6762 §11): others may not speak there. */
-  isNear(address: string): boolean
   /** Another text for every other state of the link. */
   readonly state: string
 }
@@ -32,24 +30,19 @@ export function localLinks(bound: SocketAddress, interfaces: Interfaces = networ
     const spoken = all.filter(({ address, internal }) =>
       isWildcard ? !internal && (bound.address === '::' || familyOf(address) === 4) : address === own,
     )
-    return ([4, 6] as const).flatMap((family) => linkOf(name, family, spoken, all))
+    return ([4, 6] as const).flatMap((family) => linkOf(name, family, spoken))
   })
   const isOuter = ({ addresses }: LocalLink): boolean =>
     addresses.some((one) => scopeOf(one) !== 'link-local')
   return links.sort((a, b) => Number(isOuter(b)) - Number(isOuter(a))).slice(0, MAX_LINKS)
 }
 
-function linkOf(
-  name: string,
-  family: 4 | 6,
-  spoken: readonly NetworkInterfaceInfo[],
-  all: readonly NetworkInterfaceInfo[],
-): LocalLink[] {
+function linkOf(name: string, family: 4 | 6, spoken: readonly NetworkInterfaceInfo[]): LocalLink[] {
   const entry = spoken.find(({ address }) => familyOf(address) === family)
   if (entry === undefined) return []
   // Windows has numbers for zones, the others names.
   const zone = process.platform === 'win32' && entry.family === 'IPv6' ? String(entry.scopeid) : name
-  const subnets = all.map(({ cidr }) => cidr)
+  const subnets = spoken.map(({ cidr }) => cidr)
   const near = subnets.map(subnetOf)
   const addresses = spoken.map(({ address }) => address)
   return [

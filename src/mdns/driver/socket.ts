@@ -32,6 +32,7 @@ export async function openSocket(
   }
   socket.on('error', onError)
   socket.on('message', (bytes, { address, port }) => {
+    // RFC 6762 §11: others may not speak here.
     if (link.isNear(address)) onDatagram({ address, port }, bytes)
   })
   socket.unref()

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SECOND } from '../../../src/core/machine.ts'
+import { subnetOf } from '../../../src/core/subnet.ts'
 import { Sightings, type Link } from '../../../src/mdns/sightings.ts'
-import { fixedRng, isLabel } from './wire.ts'
+import { fixedRng, isLabel, lan as link } from './wire.ts'
 
-const link: Link = { zone: 'eth0', family: 4 }
 const own = '192.168.1.5'
 const saying = (label: string, addresses: string[], ttl = 120) => ({ label, port: 1315, addresses, ttl })
 const make = (): Sightings => new Sightings('bme', isLabel, fixedRng())
@@ -13,9 +13,9 @@ const places = (sightings: Sightings, label: string): string[] =>
 
 test('what a speaker says of itself comes before what others say of it', () => {
   const sightings = make()
-  sightings.hear(0, link, own, saying('bone', ['10.9.9.9', own]))
+  sightings.hear(0, link, own, saying('bone', ['192.168.9.9', own]))
   sightings.hear(1, link, '192.168.1.66', saying('bone', ['192.168.1.77', '192.168.1.78']))
-  assert.deepEqual(places(sightings, 'bone'), [own, '192.168.1.77', '192.168.1.78', '10.9.9.9'])
+  assert.deepEqual(places(sightings, 'bone'), [own, '192.168.1.77', '192.168.1.78', '192.168.9.9'])
 })
 
 test('a liar takes back, or replaces, what it said itself and nothing else', () => {
@@ -42,24 +42,15 @@ test('nobody is believed longer than two minutes, nor longer than they say', () 
   assert.equal(sightings.nextExpiry, undefined)
 })
 
-test('addresses of everybody, of nobody and of this machine are no places; link-local ones belong to their link', () => {
+test('places are on the link where they are told; IPv6 link-local ones belong to it', () => {
   const sightings = make()
-  sightings.hear(
-    0,
-    link,
-    own,
-    saying('bone', ['224.0.0.251', '0.0.0.0', '127.0.0.1', '255.255.255.255', '::1', 'ff02::1']),
-  )
+  const elsewhere = ['10.0.0.1', '203.0.113.1', '127.0.0.1', '2001:db8::1', '224.0.0.251', '0.0.0.0']
+  sightings.hear(0, link, own, saying('bone', elsewhere))
   assert.deepEqual(sightings.all, [])
-  sightings.hear(
-    0,
-    { zone: 'wlan0', family: 6 },
-    'fe80::1%wlan0',
-    saying('bone', ['fd00::1', 'fe80::1', '169.254.3.4']),
-  )
-  assert.deepEqual(places(sightings, 'bone'), ['fe80::1%wlan0', 'fd00::1', '169.254.3.4'])
-  sightings.hear(0, { zone: 'lo', family: 4 }, '127.0.0.1', saying('btwo', ['127.0.0.1']))
-  assert.deepEqual(places(sightings, 'btwo'), ['127.0.0.1'])
+  const anywhere: Link = { zone: 'wlan0', family: 6, isNear: () => true }
+  const odd = ['224.0.0.251', '0.0.0.0', '255.255.255.255', 'ff02::1', '::']
+  sightings.hear(0, anywhere, 'fe80::1%wlan0', saying('bone', ['fd00::1', 'fe80::1', ...odd]))
+  assert.deepEqual(places(sightings, 'bone'), ['fe80::1%wlan0', 'fd00::1'])
 })
 
 test('who is looked for has a place though strangers took all of them', () => {
@@ -81,12 +72,7 @@ test('the last to speak for a node is heard, however many did before; the list o
   const sightings = make()
   for (let n = 0; n < 1_000; n++) {
     const liar = `192.168.${n >> 8}.${n & 255}`
-    sightings.hear(
-      n,
-      link,
-      liar,
-      saying('bone', [liar, `10.0.${n >> 8}.${n & 255}`, `10.1.${n >> 8}.${n & 255}`]),
-    )
+    sightings.hear(n, link, liar, saying('bone', [liar, `192.168.8.${n & 255}`, `192.168.9.${n & 255}`]))
   }
   sightings.hear(2_000, link, own, saying('bone', [own]))
   assert.equal(places(sightings, 'bone')[0], own)
@@ -95,7 +81,7 @@ test('the last to speak for a node is heard, however many did before; the list o
 
 test('a link that is gone takes along what was heard on it', () => {
   const sightings = make()
-  const other: Link = { zone: 'wlan0', family: 4 }
+  const other: Link = { zone: 'wlan0', family: 4, isNear: subnetOf('10.0.0.0/8') }
   sightings.hear(0, link, own, saying('bone', [own]))
   sightings.hear(0, other, '10.0.0.1', saying('btwo', ['10.0.0.1']))
   const before = sightings.version

@@ -1,5 +1,6 @@
 import { SECOND, type Micros } from '../../../src/core/machine.ts'
 import type { Rng } from '../../../src/core/ports.ts'
+import { subnetOf } from '../../../src/core/subnet.ts'
 import { MdnsMachine } from '../../../src/mdns/machine.ts'
 import { MDNS_PORT, readMessage, type Query, type Response } from '../../../src/mdns/message.ts'
 import { Sightings, type Link } from '../../../src/mdns/sightings.ts'
@@ -17,6 +18,8 @@ export function fixedRng(seed = 1): Rng {
     },
   }
 }
+
+export const lan: Link = { zone: 'eth0', family: 4, isNear: subnetOf('192.168.0.0/16') }
 
 export interface Host {
   readonly machine: MdnsMachine
@@ -42,7 +45,7 @@ export class Wire {
   readonly deaf = new Set<string>()
 
   join(label: string, address: string, announces = true): Host {
-    const link: Link = { zone: 'eth0', family: 4 }
+    const link = lan
     const rng = fixedRng(label.charCodeAt(1) + 1)
     const sightings = new Sightings(label, isLabel, rng)
     const own = announces ? { label, port: 1315, addresses: [address] } : undefined
