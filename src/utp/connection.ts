@@ -6,18 +6,16 @@ import type { Waiting } from './deadlines.ts'
 import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
 import type { UtpEvent } from './events.ts'
 import type { FlightPool } from './flight.ts'
+import { Handshake } from './handshake.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectionSettings } from './options.ts'
 import {
-  CAPABILITIES_SIZE,
-  EXTENSION_BITS,
   HEADER_SIZE,
   ST_DATA,
   ST_RESET,
   ST_STATE,
   ST_SYN,
   stamp,
-  writeCapabilities,
   writeHeader,
   type Packet,
 } from './packet.ts'
@@ -46,12 +44,8 @@ import {
   Timers,
 } from './timers.ts'
 
-/** SYNs are sent 1, 2, 4, 8, 8, … seconds apart. */
-const MAX_SYN_DOUBLINGS = 3
 /** Acks wait so long for company (RFC 5681 §4.2 allows 500 ms; LEDBAT and libutp's Nagle want them sooner). */
 const ACK_DELAY: Micros = 10 * MILLISECOND
-/** So many confirmations of a handshake that nobody answers; data or keep-alives do it later. */
-const MAX_CONFIRMATIONS = 5
 /** Timeouts in a row after which something is wrong with the way, ours or the peer's. */
 const STALLED_TIMEOUTS = 2
 /** How long a closed connection acknowledges the peer's last FIN again: a few of its timeouts. */
@@ -149,12 +143,8 @@ export class UtpConnection implements Waiting {
   readonly #liveness: Liveness
   /** The peer should be asked whether it is there. */
   #askDue = false
-  readonly #synSequence: number
-  #synSentAt: Micros = -1
-  #synTimes = 0
-  #synDue = false
-  /** How often the third step of the handshake was sent; −1 when the peer needs no more of it. */
-  #confirmations = -1
+  /** Where we connect, until the peer needs no more of it. */
+  #handshake: Handshake | undefined
   #writeBlocked = false
   #readableTold = false
   #endedTold = false
@@ -173,8 +163,7 @@ export class UtpConnection implements Waiting {
     this.receiveId = start.receiveId
     this.sendId = start.sendId
     this.#state = connecting ? 'connecting' : 'open'
-    this.#liveness = new Liveness(now, this.#timers, settings.idleTimeout, settings.keepAliveInterval)
-    this.#synSequence = start.sequence
+    this.#liveness = new Liveness(now, this.#timers, settings)
     const mtu = new PathMtu(settings.maxDatagramSize ?? largestDatagram(start.path))
     this.#sender = new Sender(
       connecting ? (start.sequence + 1) & 0xffff : start.sequence,
@@ -190,8 +179,7 @@ export class UtpConnection implements Waiting {
     this.#sender.allowPackets(start.reorderLimit)
     this.#receiver.capable = this.#sender.peerIsCapable
     if (connecting) {
-      this.#synDue = true
-      this.#timers.set(T_CONNECT, now + settings.connectTimeout)
+      this.#handshake = new Handshake(now, this.#timers, start.sequence, settings.connectTimeout)
     } else {
       this.#liveness.start(now)
       // The initiator repeats the last step of the handshake until it hears from us.
@@ -316,8 +304,7 @@ export class UtpConnection implements Waiting {
     const isOlder = (one: Path): boolean => !samePath(one, path) && this.olderPaths.includes(one)
     this.#unheard = [path, ...this.#unheard.filter(isOlder)]
     if (this.#state === 'connecting') {
-      this.#synTimes = 0
-      this.#synDue = true
+      this.#handshake?.pathChanged()
     } else if (this.#state === 'open') {
       this.#sender.pathChanged(now, this.#settings.maxDatagramSize ?? largestDatagram(path))
       // The peer should hear of the new path even when there is nothing to say.
@@ -349,12 +336,13 @@ export class UtpConnection implements Waiting {
   handlePacket(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
     this.#packetsReceived++
     if (this.#state === 'connecting') {
-      if (packet.type !== ST_STATE || packet.ack !== this.#synSequence || this.#synTimes === 0) return
+      const handshake = this.#handshake
+      if (packet.type !== ST_STATE || handshake?.isAnsweredBy(packet.ack) !== true) return
       // The answer to a SYN by an earlier path has another number than the one by this path, which is what counts there.
       if (!samePath(path, this.#path)) return
-      this.#accepted(now, packet)
-    } else {
-      this.#confirmations = -1
+      this.#accepted(now, packet, handshake)
+    } else if (this.#handshake !== undefined) {
+      this.#handshake = undefined
       this.#timers.clear(T_CONFIRM)
     }
     if (this.#state === 'closed' || packet.type === ST_SYN) return
@@ -393,7 +381,7 @@ export class UtpConnection implements Waiting {
   handleReset(now: Micros, path: Path, packet: Packet): void {
     if (this.#state === 'closed') return
     if (this.#state === 'connecting') {
-      if (this.#synTimes > 0 && packet.ack === this.#synSequence) this.#fail('ERR_NATWORK_UTP_REFUSED')
+      if (this.#handshake?.isAnsweredBy(packet.ack) === true) this.#fail('ERR_NATWORK_UTP_REFUSED')
       return
     }
     if (this.#unheard.some((one) => samePath(one, path))) return
@@ -414,7 +402,10 @@ export class UtpConnection implements Waiting {
 
   /** @internal */
   pollTransmit(now: Micros): Transmit | undefined {
-    if (this.#state === 'connecting') return this.#pollSyn(now)
+    if (this.#state === 'connecting') {
+      const syn = this.#handshake?.poll(now, this.#host.scratch, this.receiveId)
+      return syn && this.#transmit(now, syn)
+    }
     if (this.#state === 'closed') return undefined
     const receiver = this.#receiver
     // Selective acks travel alone: a data packet's size must not depend on them.
@@ -441,7 +432,7 @@ export class UtpConnection implements Waiting {
       this.#drop()
       return
     }
-    if (timers.expire(T_SYN, now)) this.#synDue = true
+    if (timers.expire(T_SYN, now)) this.#handshake?.repeat()
     if (timers.expire(T_CONFIRM, now)) this.#receiver.ackNow = true
     if (timers.expire(T_ACK, now)) this.#receiver.ackWaited()
     if (timers.expire(T_ZERO_WINDOW, now)) sender.zeroWindowProbe()
@@ -481,19 +472,17 @@ export class UtpConnection implements Waiting {
   }
 
   /** The peer's answer to our SYN: a STATE that acknowledges it. */
-  #accepted(now: Micros, packet: Packet): void {
+  #accepted(now: Micros, packet: Packet, handshake: Handshake): void {
     const sender = this.#sender
-    this.#timers.clear(T_SYN)
-    this.#timers.clear(T_CONNECT)
+    const rtt = handshake.accepted(now)
     this.#state = 'open'
     // libutp and libtorrent: the answer consumes no sequence number, the peer's first DATA carries the same one. (The
     // diagram of BEP 29 says `c.seq_nr++` there; nobody does that.)
     this.#receiver.ack = (packet.sequence - 1) & 0xffff
-    if (this.#synTimes === 1) this.#rtt.sample(now - this.#synSentAt)
+    if (rtt > 0) this.#rtt.sample(rtt)
     sender.allowPackets(packet.reorderLimit)
     this.#receiver.capable = sender.peerIsCapable
     this.#liveness.start(now)
-    this.#confirmations = 0
     // The acceptor keeps no connection until it sees our acknowledgement; the application may have nothing to say yet.
     this.#receiver.ackNow = true
     this.#host.emit({ type: 'connected', connection: this })
@@ -567,20 +556,6 @@ export class UtpConnection implements Waiting {
     return false
   }
 
-  #pollSyn(now: Micros): Transmit | undefined {
-    if (!this.#synDue) return undefined
-    this.#synDue = false
-    const data = this.#host.scratch.cut(HEADER_SIZE + CAPABILITIES_SIZE)
-    // BEP 29: the SYN alone carries the id we receive with.
-    writeHeader(data, ST_SYN, EXTENSION_BITS, this.receiveId, this.#synSequence)
-    writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
-    this.#synSentAt = now
-    // BEP 29 "timeouts".
-    this.#timers.set(T_SYN, now + SECOND * 2 ** Math.min(this.#synTimes, MAX_SYN_DOUBLINGS))
-    this.#synTimes++
-    return this.#transmit(now, data)
-  }
-
   #statePacket(): Uint8Array {
     const sender = this.#sender
     return this.#receiver.ackPacket(this.#host.scratch, this.sendId, sender.next, sender.peerIsCapable)
@@ -613,16 +588,14 @@ export class UtpConnection implements Waiting {
     this.#timers.clear(T_ACK)
     this.#liveness.sent(now)
     this.#packetsSent++
-    if (this.#confirmations >= 0) this.#confirm(now)
+    if (this.#handshake !== undefined) this.#confirm(now, this.#handshake)
     return { path: this.#path, data }
   }
 
-  /** Repeats the third step of the handshake until the acceptor is heard. */
-  #confirm(now: Micros): void {
-    if (this.#confirmations >= MAX_CONFIRMATIONS || this.#sender.unacknowledged > 0) {
-      this.#confirmations = -1
-    } else {
-      this.#timers.set(T_CONFIRM, now + this.#rtt.timeout * 2 ** this.#confirmations++)
-    }
+  /** Data is repeated by itself until the acceptor is heard. */
+  #confirm(now: Micros, handshake: Handshake): void {
+    if (this.#state === 'connecting') return
+    if (this.#sender.unacknowledged > 0 || handshake.confirmed(now, this.#rtt.timeout))
+      this.#handshake = undefined
   }
 }

@@ -1,4 +1,5 @@
 import { SECOND, type Micros } from '../core/machine.ts'
+import type { ConnectionSettings } from './options.ts'
 import { T_IDLE, T_KEEP_ALIVE, type Timers } from './timers.ts'
 
 /**
@@ -24,32 +25,31 @@ export class Liveness {
   #lastHeard: Micros
   #lastSent: Micros
   readonly #timers: Timers
-  readonly #idleTimeout: Micros
-  readonly #keepAliveInterval: Micros
-  readonly #asking: Micros
+  readonly #settings: ConnectionSettings
   /** Data came since the last keep-alive. */
   #receiving = false
 
-  constructor(now: Micros, timers: Timers, idleTimeout: Micros, keepAliveInterval: Micros) {
+  constructor(now: Micros, timers: Timers, settings: ConnectionSettings) {
     this.#lastHeard = this.#lastSent = now
     this.#timers = timers
-    this.#idleTimeout = idleTimeout
-    this.#keepAliveInterval = keepAliveInterval
-    this.#asking = Math.min(ASKING, idleTimeout / 2)
+    this.#settings = settings
   }
 
   /** The connection is open: watch it. */
   start(now: Micros): void {
-    if (this.#idleTimeout !== Infinity) this.#timers.set(T_IDLE, now + this.#idleTimeout - this.#asking)
-    if (this.#keepAliveInterval !== Infinity) this.#timers.set(T_KEEP_ALIVE, now + this.#keepAliveInterval)
+    const { idleTimeout, keepAliveInterval } = this.#settings
+    if (idleTimeout !== Infinity) this.#timers.set(T_IDLE, now + idleTimeout - this.#asking)
+    if (keepAliveInterval !== Infinity) this.#timers.set(T_KEEP_ALIVE, now + keepAliveInterval)
   }
 
   /** `data`: not a bare acknowledgement. */
   heard(now: Micros, data: boolean): void {
     this.#lastHeard = now
-    if (!data || this.#receiving || this.#keepAliveInterval === Infinity) return
+    if (!data || this.#receiving) return
+    const { keepAliveInterval } = this.#settings
+    if (keepAliveInterval === Infinity) return
     this.#receiving = true
-    this.#timers.set(T_KEEP_ALIVE, now + Math.min(FIRST_KEEP_ALIVE, this.#keepAliveInterval))
+    this.#timers.set(T_KEEP_ALIVE, now + Math.min(FIRST_KEEP_ALIVE, keepAliveInterval))
   }
 
   sent(now: Micros): void {
@@ -68,29 +68,34 @@ export class Liveness {
 
   /** T_IDLE: whether the peer is gone, should be asked whether it is, or was heard meanwhile. */
   idle(now: Micros): 'gone' | 'ask' | 'heard' {
+    const { idleTimeout } = this.#settings
     const silent = now - this.#lastHeard
-    if (silent >= this.#idleTimeout) return 'gone'
-    const askFrom = this.#idleTimeout - this.#asking
+    if (silent >= idleTimeout) return 'gone'
+    const askFrom = idleTimeout - this.#asking
     if (silent < askFrom) {
       this.#timers.set(T_IDLE, this.#lastHeard + askFrom)
       return 'heard'
     }
-    this.#timers.set(T_IDLE, Math.min(this.#lastHeard + this.#idleTimeout, now + this.#asking / QUESTIONS))
+    this.#timers.set(T_IDLE, Math.min(this.#lastHeard + idleTimeout, now + this.#asking / QUESTIONS))
     return 'ask'
   }
 
   /** T_KEEP_ALIVE: whether to send something. */
   keepAlive(now: Micros): boolean {
-    const interval = this.#receiving
-      ? Math.min(FIRST_KEEP_ALIVE, this.#keepAliveInterval)
-      : this.#keepAliveInterval
+    const { keepAliveInterval } = this.#settings
+    const interval = this.#receiving ? Math.min(FIRST_KEEP_ALIVE, keepAliveInterval) : keepAliveInterval
     const at = this.#lastSent + interval
     if (at > now) {
       this.#timers.set(T_KEEP_ALIVE, at)
       return false
     }
     this.#receiving = false
-    this.#timers.set(T_KEEP_ALIVE, now + this.#keepAliveInterval)
+    this.#timers.set(T_KEEP_ALIVE, now + keepAliveInterval)
     return true
+  }
+
+  /** For how long the peer is asked before it is given up. */
+  get #asking(): Micros {
+    return Math.min(ASKING, this.#settings.idleTimeout / 2)
   }
 }

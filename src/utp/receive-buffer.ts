@@ -12,11 +12,27 @@ const spare: Uint8Array[] = []
 /** 2 MiB of them: about what one turn of the event loop brings. */
 const MOST_SPARE = 32
 
+/** Without any memory, for connections that get a little now and then. */
+const quiet: ReceiveBuffer[] = []
+const MOST_QUIET = 64
+
 /**
  * In-order bytes that wait for the application, gathered into large chunks: what `shift` hands out belongs to the reader,
  * who may give it back. Bounded by the connection's receive buffer.
  */
 export class ReceiveBuffer {
+  /** What every connection has of which all was read: nothing is ever put into this one. */
+  static readonly none = new ReceiveBuffer()
+
+  static take(): ReceiveBuffer {
+    return quiet.pop() ?? new ReceiveBuffer()
+  }
+
+  /** Nobody looks at `buffer` any more, which {@link isQuiet}. */
+  static giveBack(buffer: ReceiveBuffer): void {
+    if (buffer !== ReceiveBuffer.none && quiet.length < MOST_QUIET) quiet.push(buffer)
+  }
+
   /** Bytes waiting. */
   length = 0
   /** The whole chunk to be handed out next, and those after it: an array while there are such, and a while longer. */
@@ -96,6 +112,11 @@ export class ReceiveBuffer {
       // The end of a chunk is handed out once.
       if (spare.length < MOST_SPARE) spare.push(Buffer.from(buffer))
     }
+  }
+
+  /** There is nothing in it, and nothing that a busy connection would want to keep. */
+  get isQuiet(): boolean {
+    return this.length === 0 && this.#chunkSize === SMALLEST_CHUNK && this.#chunk === undefined
   }
 
   /** A quiet connection holds no memory. */

@@ -38,7 +38,7 @@ export class Receiver {
   /** Packets since something was missing, or an acknowledgement waited for company in vain. */
   #streak = 0
   readonly #budget: ReceiveBudget
-  readonly #buffer = new ReceiveBuffer()
+  #buffer = ReceiveBuffer.none
   #reorder = ReorderBuffer.none
   /** Made when the first piece of a packet comes. */
   #fragments: Fragments | undefined
@@ -126,6 +126,7 @@ export class Receiver {
       return false
     }
     if (from < payload.length) {
+      if (this.#buffer === ReceiveBuffer.none) this.#buffer = ReceiveBuffer.take()
       this.#buffer.push(payload, from)
       this.#budget.used += payload.length - from
     }
@@ -136,7 +137,9 @@ export class Receiver {
 
   read(): Uint8Array | undefined {
     const bytes = this.#buffer.shift()
-    if (bytes !== undefined) this.#budget.used -= bytes.length
+    if (bytes === undefined) return undefined
+    this.#budget.used -= bytes.length
+    if (this.#buffer.isQuiet) this.#emptied()
     return bytes
   }
 
@@ -185,6 +188,7 @@ export class Receiver {
   release(): void {
     this.#budget.used -= this.#buffer.length + this.#reorder.bytes
     this.#buffer.clear()
+    this.#emptied()
     this.#reorder = ReorderBuffer.none
     this.#fragments = undefined
   }
@@ -192,7 +196,13 @@ export class Receiver {
   /** Nothing has come for a while: gives back what the last burst left. */
   rest(): void {
     this.#buffer.rest()
+    if (this.#buffer.isQuiet) this.#emptied()
     if (this.#fragments?.isEmpty === true) this.#fragments = undefined
+  }
+
+  #emptied(): void {
+    ReceiveBuffer.giveBack(this.#buffer)
+    this.#buffer = ReceiveBuffer.none
   }
 
   #put(piece: Packet, bytes: Uint8Array): Uint8Array | undefined {
@@ -223,7 +233,7 @@ export class Receiver {
       this.#advance(next)
     }
     if (this.#reorder.count > 0) return
-    ReorderBuffer.recycle(this.#reorder)
+    ReorderBuffer.giveBack(this.#reorder)
     this.#reorder = ReorderBuffer.none
   }
 

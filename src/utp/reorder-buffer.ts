@@ -26,7 +26,7 @@ export class ReorderBuffer {
   }
 
   /** Nobody looks at `empty` any more. */
-  static recycle(empty: ReorderBuffer): void {
+  static giveBack(empty: ReorderBuffer): void {
     if (empty === ReorderBuffer.none || spare.length === MOST_SPARE) return
     empty.told()
     spare.push(empty)

@@ -46,45 +46,77 @@ export const T_IDLE = 10
 export const T_PATH_MTU = 11
 export const T_LINGER = 12
 
-/** When each of a connection's timers is due; Infinity when it is not set. */
+/** Due times of all timers, when none is set: nothing is written to it. */
+const NONE: readonly Micros[] = Array.from(REASONS, () => Infinity)
+/** Such arrays that were given back, with nothing set, for whichever connection is busy next. */
+const spare: Micros[][] = []
+const MOST_SPARE = 64
+
+/**
+ * When each of a connection's timers is due; Infinity when it is not set. The two that an idle connection has lie apart,
+ * so that it needs no array for the others.
+ */
 export class Timers {
+  #keepAlive: Micros = Infinity
+  #idle: Micros = Infinity
   // No typed array: V8 puts those of more than 64 bytes outside of its heap, which takes several times their size.
-  readonly #at: number[] = REASONS.map(() => Infinity)
+  #at = NONE as Micros[]
+  /** How many are set in `#at`. */
+  #count = 0
 
   set(timer: number, at: Micros): void {
-    this.#at[timer] = at
+    if (timer === T_KEEP_ALIVE) this.#keepAlive = at
+    else if (timer === T_IDLE) this.#idle = at
+    else {
+      if (this.#count === 0) this.#at = spare.pop() ?? NONE.slice()
+      if (this.#at[timer] === Infinity) this.#count++
+      this.#at[timer] = at
+    }
   }
 
   clear(timer: number): void {
-    this.#at[timer] = Infinity
+    if (timer === T_KEEP_ALIVE) this.#keepAlive = Infinity
+    else if (timer === T_IDLE) this.#idle = Infinity
+    else if (this.#at[timer] !== Infinity) {
+      this.#at[timer] = Infinity
+      if (--this.#count > 0) return
+      if (spare.length < MOST_SPARE) spare.push(this.#at)
+      this.#at = NONE as Micros[]
+    }
   }
 
   clearAll(): void {
-    this.#at.fill(Infinity)
+    for (let timer = 0; timer < REASONS.length; timer++) this.clear(timer)
   }
 
   isSet(timer: number): boolean {
-    return this.#at[timer] !== Infinity
+    return this.at(timer) !== Infinity
   }
 
   /** True once, when the timer is due: it is cleared by asking. */
   expire(timer: number, now: Micros): boolean {
-    if ((this.#at[timer] as number) > now) return false
-    this.#at[timer] = Infinity
+    if (this.at(timer) > now) return false
+    this.clear(timer)
     return true
   }
 
   /** The timer that is due first. */
   earliest(): number {
-    let first = 0
-    for (let i = 1; i < REASONS.length; i++) {
-      if ((this.#at[i] as number) < (this.#at[first] as number)) first = i
+    let first = this.#keepAlive < this.#idle ? T_KEEP_ALIVE : T_IDLE
+    if (this.#count === 0) return first
+    let at = this.at(first)
+    for (let timer = 0; timer < REASONS.length; timer++) {
+      const due = this.#at[timer] as number
+      if (due >= at) continue
+      first = timer
+      at = due
     }
     return first
   }
 
   at(timer: number): Micros {
-    return this.#at[timer] as number
+    if (timer === T_KEEP_ALIVE) return this.#keepAlive
+    return timer === T_IDLE ? this.#idle : (this.#at[timer] as number)
   }
 }
 

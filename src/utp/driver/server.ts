@@ -138,7 +138,7 @@ export class UtpServer {
     const stream = this.#track(running, connection, 'connecting')
     onStream?.(stream)
     running.wake()
-    return connected(stream, signal)
+    return connected(running, stream, signal)
   }
 
   /**
@@ -184,6 +184,7 @@ export class UtpServer {
       attachment: endpoint.attach(machine, (event) => {
         this.#onEvent(running, event)
       }),
+      connecting: new Map(),
       now: () => endpoint.now(),
       wake: () => {
         running.attachment.wake()
@@ -240,6 +241,7 @@ export class UtpServer {
     switch (event.type) {
       case 'connected':
         stream.onConnected()
+        running.connecting.get(stream)?.()
         break
       case 'readable':
         stream.onReadable()
@@ -296,17 +298,23 @@ interface Running extends StreamHost {
   readonly endpoint: UdpEndpoint
   readonly machine: UtpMachine
   readonly attachment: Attachment
+  /**
+   * Whom to tell that a stream is open. No listener of 'connect': a stream keeps the memory of an event that it was ever
+   * asked for. Bounded by `limits.maxConnections`.
+   */
+  readonly connecting: Map<UtpStream, () => void>
 }
 
-function connected(stream: UtpStream, signal: AbortSignal | undefined): Promise<UtpStream> {
+function connected(
+  { connecting }: Running,
+  stream: UtpStream,
+  signal: AbortSignal | undefined,
+): Promise<UtpStream> {
   return new Promise((resolve, reject) => {
     const settle = (): void => {
       signal?.removeEventListener('abort', onAbort)
-      stream.off('connect', onConnect).off('error', onError)
-    }
-    const onConnect = (): void => {
-      settle()
-      resolve(stream)
+      connecting.delete(stream)
+      stream.off('error', onError)
     }
     const onError = (error: Error): void => {
       settle()
@@ -320,7 +328,11 @@ function connected(stream: UtpStream, signal: AbortSignal | undefined): Promise<
       const reason: unknown = signal?.reason
       reject(reason instanceof Error ? reason : new Error(String(reason)))
     }
-    stream.once('connect', onConnect).once('error', onError)
+    connecting.set(stream, () => {
+      settle()
+      resolve(stream)
+    })
+    stream.once('error', onError)
     signal?.addEventListener('abort', onAbort)
   })
 }
