@@ -588,14 +588,7 @@ export class UtpConnection implements Waiting {
     this.#timers.clear(T_ACK)
     this.#liveness.sent(now)
     this.#packetsSent++
-    if (this.#handshake !== undefined) this.#confirm(now, this.#handshake)
+    this.#handshake?.sent(now, this.#rtt.timeout, this.#sender.unacknowledged > 0)
     return { path: this.#path, data }
-  }
-
-  /** Data is repeated by itself until the acceptor is heard. */
-  #confirm(now: Micros, handshake: Handshake): void {
-    if (this.#state === 'connecting') return
-    if (this.#sender.unacknowledged > 0 || handshake.confirmed(now, this.#rtt.timeout))
-      this.#handshake = undefined
   }
 }

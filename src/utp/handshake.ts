@@ -26,7 +26,7 @@ export class Handshake {
   #synDue = true
   #synTimes = 0
   #synSentAt: Micros = -1
-  /** How often the third step was sent; −1 before the answer. */
+  /** How often the third step was sent; −1 before the answer, and when it need not be repeated. */
   #confirmations = -1
 
   constructor(now: Micros, timers: Timers, sequence: number, connectTimeout: Micros) {
@@ -73,11 +73,10 @@ export class Handshake {
     return this.#synTimes === 1 ? Math.max(1, now - this.#synSentAt) : 0
   }
 
-  /** A packet leaves, which is the third step. @returns whether it was the last time that it matters. */
-  confirmed(now: Micros, timeout: Micros): boolean {
-    if (this.#confirmations < 0) return false
-    if (this.#confirmations >= MAX_CONFIRMATIONS) return true
-    this.#timers.set(T_CONFIRM, now + timeout * 2 ** this.#confirmations++)
-    return false
+  /** A packet leaves, which is the third step. `outstanding`: it is data, or some is, which is repeated by itself. */
+  sent(now: Micros, timeout: Micros, outstanding: boolean): void {
+    if (this.#confirmations < 0) return
+    if (outstanding || this.#confirmations >= MAX_CONFIRMATIONS) this.#confirmations = -1
+    else this.#timers.set(T_CONFIRM, now + timeout * 2 ** this.#confirmations++)
   }
 }
