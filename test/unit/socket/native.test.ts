@@ -159,18 +159,30 @@ test('datagrams that the kernel refuses are told one by one; their neighbours ar
 
 test('more remotes than its tables hold: every datagram goes to and comes from the right one', async (t) => {
   const hub = new Listener(t, await openNative({ address: '0.0.0.0', port: 0 }, options))
-  const echo = new Listener(t, await openNative({ address: '0.0.0.0', port: 0 }, options))
-  // 127.0.0.0/8 is all this machine: 6,000 remotes without 6,000 sockets.
+  const echoes: Listener[] = []
+  for (let n = 0; n < 6; n++) {
+    echoes.push(new Listener(t, await openNative({ address: '0.0.0.0', port: 0 }, options)))
+  }
+  // 127.0.0.0/8 is all this machine: 6,000 remotes without 6,000 sockets. The port tells whether the right one was meant.
   const remotes = Array.from({ length: 6_000 }, (_, i) => ({
     address: `127.1.${i >> 8}.${i & 255}`,
-    port: echo.driver.address.port,
+    port: echoes[i % echoes.length]!.driver.address.port,
   }))
   for (let round = 0; round < 2; round++) {
-    for (let from = 0; from < remotes.length; from += 100) {
-      const some = remotes.slice(from, from + 100)
+    // So many wait at once that some of them want the same place in the table.
+    const AT_ONCE = 900
+    for (let from = 0; from < remotes.length; from += AT_ONCE) {
+      const some = remotes.slice(from, from + AT_ONCE)
       for (const remote of some) hub.driver.send({ path: { remote }, data: Buffer.from(remote.address) })
       hub.driver.flush()
-      await echo.take(some.length)
+      for (const echo of echoes) {
+        const expected = some.filter(({ port }) => port === echo.driver.address.port)
+        const got = await echo.take(expected.length)
+        assert.deepEqual(
+          got.map(({ bytes }) => bytes.toString()),
+          expected.map(({ address }) => address),
+        )
+      }
     }
   }
   assert.deepEqual(hub.sendErrors, [])
