@@ -66,7 +66,8 @@ export class FlightPool {
 
   /** Nobody looks at `flight` any more. */
   recycle(flight: Flight): void {
-    flight.buffer.clear()
+    // Otherwise it is in order: see SendBuffer.release.
+    if (flight.buffer.length > 0) flight.buffer.clear()
     if (this.#spare.length === MOST_SPARE) return
     if (this.#packets + flight.ring.capacity > MOST_SPARE_PACKETS) flight.ring.release()
     this.#packets += flight.ring.capacity
