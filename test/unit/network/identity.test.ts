@@ -82,11 +82,6 @@ test('the certificate carries the key, signs itself, and is valid under any cloc
   assert.ok(certificate.verify(certificate.publicKey))
   assert.ok(new Date(certificate.validFrom) <= new Date('2000-01-01'))
   assert.ok(new Date(certificate.validTo) >= new Date('9999-01-01'))
-  assert.equal(certificate.subject, 'CN=natwork')
-  assert.ok(certificate.checkIssued(certificate))
-  assert.ok(BigInt(`0x${certificate.serialNumber}`) > 0n)
-  // Read and written again by OpenSSL it is the same: its DER is what DER should be.
-  assert.equal(certificate.toString(), identity.certificate)
 })
 
 test('other keys make no identity', async () => {
