@@ -19,6 +19,8 @@ export interface Base {
   readonly permit: LocalCandidate['permit']
   /** IP addresses that {@link permit} was called for; bounded by the remote candidates. */
   readonly permitted: Set<string>
+  /** When it came. */
+  readonly since: Micros
 }
 
 /** A remote candidate, as seen (`prflx`) or as named by the peer, which may come later. */
@@ -31,6 +33,8 @@ export interface Generation {
   /** 0 before the first restart. */
   readonly number: number
   readonly local: Credentials
+  /** When ours were made: the peer hears of them together with the candidates of that time. */
+  readonly since: Micros
   remote: Credentials | undefined
 }
 

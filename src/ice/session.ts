@@ -70,7 +70,7 @@ export class Session implements IceSession {
     this.#options = options
     this.#exhaustive = options.exhaustive
     this.#tracer = new Tracer((entry) => host.emit({ type: 'trace', session: this, entry }))
-    this.#generation = { number: 0, local: newCredentials(host.rng), remote: undefined }
+    this.#generation = { number: 0, local: newCredentials(host.rng), since: now, remote: undefined }
     host.claim(this.#generation, this)
     this.#checks = new Connectivity(options.controlling, host, {
       begin: (at, about) => host.begin(at, { ...about, session: this, sentAt: at }),
@@ -138,7 +138,9 @@ export class Session implements IceSession {
     }
     this.#generation.remote ??= credentials
     if (this.#startedAt === Infinity) this.#startedAt = now
-    this.#opening.begin(this.#hints, remote.hints ?? this.#remoteHints, remote.sawOurs ?? this.controlling)
+    const sawOurs = remote.sawOurs ?? this.controlling
+    const signalling = sawOurs ? now - this.#generation.since : Infinity
+    this.#opening.begin(this.#hints, remote.hints ?? this.#remoteHints, sawOurs, signalling)
     this.setRemoteHints(now, remote.hints ?? this.#remoteHints)
     // Candidates may have been trickled before this.
     for (const one of this.#remotes.values()) for (const base of this.#bases) this.#form(now, base, one)
@@ -313,7 +315,8 @@ export class Session implements IceSession {
     this.#note(now, { what: 'local-candidate', candidate })
     const family = familyOf((via === undefined ? (input.base ?? input.address) : input.address).address)
     const base = this.#bases.find((one) => one.via === via && one.family === family)
-    if (base === undefined) this.#addBase(now, { via, family, candidate, permit, permitted: new Set() })
+    if (base === undefined)
+      this.#addBase(now, { via, family, candidate, permit, permitted: new Set(), since: now })
     else if (candidate.priority > base.candidate.priority) base.candidate = candidate
     return true
   }
@@ -357,10 +360,10 @@ export class Session implements IceSession {
     pair.openUntil = this.#opening.until(now)
     permit(base, path.remote.address)
     this.#checks.list.add(pair)
-    // A relay cannot send what only opens our side, so it waits: see OpeningRule.
+    // A relay cannot send what only opens our side, so it waits until the peer can have opened its own: see OpeningRule.
     const isPeersNat = remote.candidate.type !== 'relay' && base.family === 4
-    if (base.via?.kind === 'relay' && isPeersNat && now < pair.openUntil)
-      this.#checks.list.postpone(pair, pair.openUntil)
+    const from = this.#opening.relayedFrom(base.since > this.#generation.since ? base.since : -Infinity, pair)
+    if (base.via?.kind === 'relay' && isPeersNat && now < from) this.#checks.list.postpone(pair, from)
     return true
   }
 
@@ -431,7 +434,7 @@ export class Session implements IceSession {
   /** New credentials (§9); what works under the old ones goes on until there is a new path. */
   #renew(now: Micros, by: 'us' | 'peer'): void {
     const number = this.#generation.number + 1
-    this.#generation = { number, local: newCredentials(this.#host.rng), remote: undefined }
+    this.#generation = { number, local: newCredentials(this.#host.rng), since: now, remote: undefined }
     this.#host.claim(this.#generation, this)
     this.#checks.forget((one) => !one.isValid)
     const used = new Set(this.#checks.list.pairs.map((one) => one.remote))

@@ -29,6 +29,8 @@ export interface MeetingOptions {
   readonly signalling?: Micros
   readonly link?: SiteOptions['link']
   readonly relay?: boolean
+  /** A gets its relay so long after it began, and B a second after that; default: both have theirs from the start. */
+  readonly relayAfter?: Micros
   readonly hints?: boolean
   readonly exhaustive?: ExhaustiveBudget
   /** Both say they are controlling, or controlled. */
@@ -157,9 +159,13 @@ export class Meeting {
   connect(): void {
     const { roles = [true, false] } = this.options
     this.startedAt = this.world.now
+    const { relayAfter } = this.options
+    const [relaysA, relaysB] = relayAfter === undefined ? [[], []] : [this.a, this.b].map(withholdRelays)
     this.#open(this.a, roles[0])
+    if (relayAfter !== undefined) this.#add(this.a, relaysA, relayAfter)
     this.#post(() => {
       this.#open(this.b, roles[1])
+      if (relayAfter !== undefined) this.#add(this.b, relaysB, relayAfter + SECOND)
       this.b.session.setRemote(this.b.now(), { ...describe(this.a), sawOurs: false })
       this.b.wake()
       this.#post(() => {
@@ -220,9 +226,22 @@ export class Meeting {
     node.wake()
   }
 
+  #add(node: Node, candidates: readonly LocalCandidate[] = [], after: Micros): void {
+    this.world.at(this.world.now + after, () => {
+      for (const one of candidates) node.session.addLocalCandidate(node.now(), one)
+      node.wake()
+    })
+  }
+
   #post(deliver: () => void): void {
     this.world.at(this.world.now + (this.options.signalling ?? 20 * MILLISECOND), deliver)
   }
+}
+
+function withholdRelays(node: Node): LocalCandidate[] {
+  const relays = node.candidates.filter(({ type }) => type === 'relay')
+  node.candidates = node.candidates.filter(({ type }) => type !== 'relay')
+  return relays
 }
 
 function describe({ session, hints }: Node): RemoteDescription {

@@ -34,7 +34,15 @@ function play(seed: number): string | undefined {
     ...(rng.chance(0.1) && { reorder: { probability: 0.05, delay: 5 * MILLISECOND } }),
   }
   const signalling = rng.between(2, 200) * MILLISECOND
-  const meeting = new Meeting({ a, b, seed, link, signalling })
+  const relayAfter = rng.chance(0.5) ? rng.between(5, 600) * MILLISECOND : undefined
+  const meeting = new Meeting({
+    a,
+    b,
+    seed,
+    link,
+    signalling,
+    ...(relayAfter !== undefined && { relayAfter }),
+  })
   const verdict = directPathPossible(a, b, ABILITIES)
   meeting.connect()
   const where = `seed ${seed}, ${a} → ${b}`

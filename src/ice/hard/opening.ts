@@ -16,11 +16,14 @@ import { reachOf } from './plan.ts'
  */
 export class OpeningRule {
   #sawOurs = false
+  #signalling: Micros = OPENING
   #isForever = false
   #isNever = false
 
-  begin(local: NatHints, remote: NatHints, sawOurs: boolean): void {
+  /** `signalling`: what the peer took to answer, with the way to it and back. */
+  begin(local: NatHints, remote: NatHints, sawOurs: boolean, signalling: Micros): void {
     this.#sawOurs = sawOurs
+    this.#signalling = Math.min(signalling, OPENING)
     this.learn(local, remote)
   }
 
@@ -43,6 +46,14 @@ export class OpeningRule {
   /** Until when a pair formed now is opened only. */
   until(now: Micros): Micros {
     return this.#sawOurs ? now : now + OPENING
+  }
+
+  /**
+   * From when on checks may go through a relay of ours to the peer's NAT. `told`: when the peer was told of the relay; it opens
+   * its side as soon as it hears, and moved ports stay moved for whatever comes later.
+   */
+  relayedFrom(told: Micros, { openUntil }: Pick<Pair, 'openUntil'>): Micros {
+    return this.#isNever ? -Infinity : Math.max(openUntil, told + this.#signalling)
   }
 
   ttl(
