@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { mkdir, open, readFile, rm, truncate, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { KindName } from '../../sim/kinds.ts'
@@ -54,6 +55,7 @@ export async function runMatrix(options: MatrixOptions): Promise<Results> {
   // An error in one lab ends the others; SIGINT arrives here too.
   const stop = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal
+  setMaxListeners(0, signal) // Each program of each lab listens.
   const progress = { done: 0, total: pairs.length * runs }
   const queue: { pair: Pair; missing: number[]; again?: boolean }[] = []
   for (const pair of pairs) {
