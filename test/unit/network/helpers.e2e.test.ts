@@ -74,10 +74,9 @@ test('a node on helpers hears of a new record through them: its NAT meets no dat
   // Only one of them knows the node that speaks: only that one keeps what it says.
   const identity = await createIdentity(await a.context.getPrivateKey())
   await b.directory.put(signNodeInfo(identity, { addresses: [], sequence: 1, expires: 0 }))
-  const [[told]] = (await Promise.all([once(b.network, 'nodeUpdated'), a.network.start()])) as [
-    [NodeInfo],
-    void,
-  ]
+  const hears = once(b.network, 'nodeUpdated') as Promise<[NodeInfo]>
+  await a.network.start()
+  const [told] = await hears
   assert.equal(told.id, a.network.id)
   assert.ok(told.sequence > 1)
   assert.equal(await stranger.directory.get(a.network.id), undefined)
