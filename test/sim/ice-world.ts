@@ -32,6 +32,8 @@ export interface MeetingOptions {
   /** A gets its relay so long after it began, and B a second after that; default: both have theirs from the start. */
   readonly relayAfter?: Micros
   readonly hints?: boolean
+  /** Nobody has found out what the NATs filter: most STUN servers cannot tell. Default: known. */
+  readonly knowsFiltering?: boolean
   readonly exhaustive?: ExhaustiveBudget
   /** Both say they are controlling, or controlled. */
   readonly roles?: readonly [boolean, boolean]
@@ -145,7 +147,7 @@ export class Meeting {
     for (const node of [this.a, this.b]) {
       // No nearer than it would be by the site's own wire.
       if (options.relay ?? true) allocate(node, relayHost, link?.delay ?? 10 * MILLISECOND)
-      gather(node, options.hints ?? true)
+      gather(node, options.hints ?? true, options.knowsFiltering ?? true)
     }
     // Long enough for a few repetitions on a bad network.
     const patience = link?.loss === undefined ? SECOND : 8 * SECOND
@@ -255,7 +257,7 @@ function describe({ session, hints }: Node): RemoteDescription {
   return JSON.parse(text) as RemoteDescription
 }
 
-function gather(node: Node, hasHints: boolean): void {
+function gather(node: Node, hasHints: boolean, knowsFiltering: boolean): void {
   const { site } = node
   const kind = typeof site.options.kind === 'string' ? kinds[site.options.kind] : undefined
   const { addresses } = site.client
@@ -275,7 +277,7 @@ function gather(node: Node, hasHints: boolean): void {
   }
   if (hasHints && kind?.behaviour !== undefined && kind.families.includes(4)) {
     const { mapping, filtering, ports, step = 1 } = kind.behaviour
-    node.hints = { mapping, filtering, ports, step }
+    node.hints = { mapping, ports, step, ...(knowsFiltering && { filtering }) }
   }
 }
 

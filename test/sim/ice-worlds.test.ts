@@ -35,14 +35,9 @@ function play(seed: number): string | undefined {
   }
   const signalling = rng.between(2, 200) * MILLISECOND
   const relayAfter = rng.chance(0.5) ? rng.between(5, 600) * MILLISECOND : undefined
-  const meeting = new Meeting({
-    a,
-    b,
-    seed,
-    link,
-    signalling,
-    ...(relayAfter !== undefined && { relayAfter }),
-  })
+  const knowsFiltering = rng.chance(0.5)
+  const late = relayAfter === undefined ? {} : { relayAfter }
+  const meeting = new Meeting({ a, b, seed, link, signalling, knowsFiltering, ...late })
   const verdict = directPathPossible(a, b, ABILITIES)
   meeting.connect()
   const where = `seed ${seed}, ${a} → ${b}`

@@ -85,15 +85,15 @@ test('port-restricted × symmetric: 24 of 24 direct, half of them within 0.6 s, 
 test('a relay that comes late moves no port at an unfiltered router: its checks wait until the other side has opened', () => {
   for (const a of ['firewall', 'symmetric', 'symmetric-sequential', 'cgn-symmetric'] as const) {
     for (const relayAfter of [30, 45, 60, 100]) {
-      const meeting = new Meeting({
-        a,
-        b: 'port-restricted-literal',
-        seed: 1,
-        relayAfter: relayAfter * MILLISECOND,
-      })
-      meeting.connect()
-      const isDirect = meeting.world.run(() => meeting.isDirect, 3 * SECOND)
-      assert.ok(isDirect, `${a}, relay after ${relayAfter} ms`)
+      for (const knowsFiltering of [true, false]) {
+        const meeting = new Meeting({
+          ...{ a, b: 'port-restricted-literal', seed: 1, knowsFiltering },
+          relayAfter: relayAfter * MILLISECOND,
+        })
+        meeting.connect()
+        const isDirect = meeting.world.run(() => meeting.isDirect, 3 * SECOND)
+        assert.ok(isDirect, `${a}, relay after ${relayAfter} ms, filtering known: ${knowsFiltering}`)
+      }
     }
   }
 })

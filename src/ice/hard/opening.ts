@@ -19,6 +19,7 @@ export class OpeningRule {
   #signalling: Micros = OPENING
   #isForever = false
   #isNever = false
+  #isOpen = false
 
   /** `signalling`: what the peer took to answer, with the way to it and back. */
   begin(local: NatHints, remote: NatHints, sawOurs: boolean, signalling: Micros): void {
@@ -35,7 +36,8 @@ export class OpeningRule {
     const isStrange = ours === 'dependent' && theirs === 'port-filter'
     const isWorthATry = isStrange && remote.filtering === undefined && local.ports !== 'sequential'
     this.#isForever = isStrange && !isWorthATry
-    this.#isNever = theirs === 'open' || isWorthATry
+    this.#isOpen = theirs === 'open'
+    this.#isNever = this.#isOpen || isWorthATry
   }
 
   /** The peer described itself after it had our description, and so has opened its side. */
@@ -53,7 +55,7 @@ export class OpeningRule {
    * its side as soon as it hears, and moved ports stay moved for whatever comes later.
    */
   relayedFrom(told: Micros, { openUntil }: Pick<Pair, 'openUntil'>): Micros {
-    return this.#isNever ? -Infinity : Math.max(openUntil, told + this.#signalling)
+    return this.#isOpen ? -Infinity : Math.max(openUntil, told + this.#signalling)
   }
 
   ttl(
