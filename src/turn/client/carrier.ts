@@ -218,10 +218,12 @@ export class RelayCarrier implements Carrier {
 
   #hold(now: Micros, peer: Peer, permission: Permission, data: Uint8Array): void {
     if (this.#isLive) this.#permissions.want(now, permission)
-    if (!permission.wentAhead && data.length <= MAX_AHEAD && this.#permissions.isOnItsWay(permission)) {
+    const { requests } = this.#options
+    const mayGoAhead = !permission.wentAhead && data.length <= MAX_AHEAD && requests.isFresh(now)
+    if (mayGoAhead && this.#permissions.isOnItsWay(permission)) {
       // The server takes what comes in order: what is small and urgent does not wait for the answer.
       permission.wentAhead = true
-      this.#options.requests.sendBehind(this.#indication(peer, data).slice())
+      requests.sendBehind(this.#indication(peer, data).slice())
       this.counters.sent++
     } else if (permission.held.length < MAX_HELD && permission.askAfter <= now) {
       permission.held.push({ peer, data: Uint8Array.from(data) })

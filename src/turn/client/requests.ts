@@ -1,4 +1,4 @@
-import type { Deadline, Micros, Path, Transmit } from '../../core/machine.ts'
+import { SECOND, type Deadline, type Micros, type Path, type Transmit } from '../../core/machine.ts'
 import type { Rng } from '../../core/ports.ts'
 import {
   Attribute,
@@ -49,6 +49,7 @@ export class Requests {
   #server: Path
   #auth: ClientAuth | undefined
   // Bounded by the StunClient's own limit of open transactions.
+  #agreedAt: Micros = -Infinity
   // Bounded by the permissions that are asked for at one time: polled with the requests.
   #behind: Transmit[] = []
   readonly #asked = new Map<StunTransaction, Ask>()
@@ -83,6 +84,7 @@ export class Requests {
   set auth(auth: ClientAuth | undefined) {
     if (this.#auth !== undefined) this.#replaced.add(this.#auth)
     this.#auth = auth
+    this.#agreedAt = -Infinity
   }
 
   /** Another server comes next, with a challenge of its own (RFC 8489 §10). */
@@ -102,6 +104,11 @@ export class Requests {
       ...(ask.timing && { timing: ask.timing }),
     })
     this.#asked.set(transaction, ask)
+  }
+
+  /** The server has agreed to something within a minute: it will hardly ask for another nonce before it agrees again. */
+  isFresh(now: Micros): boolean {
+    return now - this.#agreedAt < FRESH
   }
 
   /** A message that means something only after the open requests: it goes out behind them. The bytes are kept. */
@@ -158,6 +165,7 @@ export class Requests {
         this.#server = transaction.path
         if (transaction.auth !== undefined && !this.#replaced.has(transaction.auth))
           this.#auth = transaction.auth
+        this.#agreedAt = now
         ask.done(now, { ok: true, response: event.response, since: transaction.startedAt })
       } else {
         const { error } = event
@@ -167,6 +175,8 @@ export class Requests {
   }
 }
 
+/** Ten of them are the least that servers give a nonce. */
+const FRESH = 60 * SECOND
 /** One for the allocation, one for permissions, and what channels.ts and connects.ts allow themselves. */
 const MAX_OPEN = 32
 
