@@ -29,6 +29,8 @@ import { Totals } from './totals.ts'
 const offerGaps = [700, 1_500, 3_000, 5_000, 8_000] as const
 /** Candidates that came before their description. */
 const maxEarly = 32
+/** Milliseconds until candidates are told again that nobody has taken to the peer. */
+const tellAgain = 500
 
 /**
  * The way to one other node: an ICE session that finds and watches paths, the signals that it takes, and the uTP
@@ -63,7 +65,7 @@ export class PeerLink {
   #complete = false
   #restarts = 0
   #restartTimer: NodeJS.Timeout | undefined
-  #waiting = new Set<Waiting>()
+  #waiting = new Set<{ resolve(path: Path): void; reject(error: Error): void }>()
   readonly #streams = new Set<UtpStream>()
   #timeoutsSeen = 0
   readonly #past = new Totals()
@@ -148,9 +150,9 @@ export class PeerLink {
     const { path } = this
     if (path !== undefined && this.#session !== undefined) return path
     const found = new Promise<Path>((resolve, reject) => {
-      const waiting: Waiting = {
-        resolve: (at) => done(() => resolve(at)),
-        reject: (error) => done(() => reject(error)),
+      const waiting = {
+        resolve: (at: Path) => done(() => resolve(at)),
+        reject: (error: Error) => done(() => reject(error)),
       }
       const abort = (): void => waiting.reject(asError(signal.reason))
       const done = (settle: () => void): void => {
@@ -273,7 +275,7 @@ export class PeerLink {
   helpersChanged(): void {
     this.#gather()
     // What no helper took.
-    if (this.#untold.length > 0) this.#tellLater()
+    this.#tellUntold()
   }
 
   /** Looks at the streams: when they get no answers, the path may be dead. */
@@ -449,7 +451,7 @@ export class PeerLink {
     this.#describe(session, answer, true)
     this.#offered = undefined
     this.#onAnswered()
-    if (this.#untold.length > 0 || this.#hintsUntold) this.#tellLater()
+    this.#tellUntold()
   }
 
   #describe(
@@ -489,6 +491,10 @@ export class PeerLink {
     }
   }
 
+  #tellUntold(): void {
+    if (this.#untold.length > 0 || this.#hintsUntold) this.#tellLater()
+  }
+
   /** Candidates that are found in one go travel together. */
   #tellLater(candidate?: IceCandidate): void {
     if (candidate !== undefined) this.#untold.push(candidate)
@@ -515,14 +521,13 @@ export class PeerLink {
   #say(message: LinkMessage): void {
     if (this.#target === undefined) return
     this.#host.send(this.#target, message, { prefer: this.#prefer }).catch((error: unknown) => {
-      this.#host.debug('a signal was not taken', {
-        peer: this.peer,
-        type: message.type,
-        error: asError(error).message,
-      })
-      // The next helper takes them.
-      if (message.type === 'candidates' && message.link === this.#name)
-        this.#untold = [...message.candidates, ...this.#untold].slice(-maxEarly)
+      const { type } = message
+      this.#host.debug('a signal was not taken', { peer: this.peer, type, error: asError(error).message })
+      if (message.type !== 'candidates' || message.link !== this.#name) return
+      // The next helper takes them, or the peer's own comes back to it.
+      this.#untold = [...message.candidates, ...this.#untold].slice(-maxEarly)
+      this.#hintsUntold ||= message.hints !== undefined
+      setTimeout(() => this.#tellUntold(), tellAgain).unref()
     })
   }
 
@@ -588,8 +593,3 @@ export class PeerLink {
 }
 
 type Description = Pick<LinkOffer, 'parameters' | 'candidates' | 'hints' | 'complete'>
-
-interface Waiting {
-  readonly resolve: (path: Path) => void
-  readonly reject: (error: Error) => void
-}

@@ -81,8 +81,8 @@ export class Exchange {
   }
 
   /**
-   * Forwards one signal that came on `channel`; `onBehalf` when another helper asks for somebody else. Resolves when it is on
-   * its way.
+   * Forwards one signal that came on `channel`; `onBehalf` when another helper asks for somebody else. Resolves when the
+   * node has it: its NAT may have forgotten the stream, and then the sender tries another helper.
    *
    * @throws {RefusedError} `ERR_NATWORK_NOT_ATTACHED`, `ERR_NATWORK_BUSY`
    */
@@ -92,7 +92,7 @@ export class Exchange {
     if (onBehalf !== undefined) this.#learn(onBehalf, channel)
     const attached = this.#attached.get(to)
     if (attached !== undefined) {
-      this.#deliver(attached.channel, body)
+      await this.#deliver(attached.channel, to, body)
       return
     }
     // One hop between helpers is enough for any two nodes, and no signal can go in circles.
@@ -107,11 +107,15 @@ export class Exchange {
     if (!this.#targets.take(to, now)) throw busy(`${to} gets too many signals`)
   }
 
-  #deliver(channel: ControlChannel, body: string): void {
-    channel.ask({ type: 'deliver', body }).catch((error: unknown) => {
+  async #deliver(channel: ControlChannel, to: NodeId, body: string): Promise<void> {
+    try {
+      await channel.ask({ type: 'deliver', body })
+    } catch (error) {
+      if (error instanceof RefusedError) return
       // A node that does not answer is gone, though its stream does not know it yet.
-      if (!(error instanceof RefusedError)) channel.close(error instanceof Error ? error : undefined)
-    })
+      channel.close(error instanceof Error ? error : undefined)
+      throw notAttached(to)
+    }
   }
 
   async #forwardFurther(from: NodeId, to: NodeId, body: string): Promise<void> {

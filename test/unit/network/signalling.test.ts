@@ -368,3 +368,22 @@ function helperOf(t: TestContext, helper = helen, options: Partial<ExchangeOptio
   }
   return { exchange, handler, neighbours, join }
 }
+
+test('a signal counts as taken when the node has it: a stream that is dead is closed, and the sender hears of it', async () => {
+  const sender = (await createIdentity(generatePrivateKey())).id
+  const target = await createIdentity(generatePrivateKey())
+  const record = signNodeInfo(target, { addresses: [], sequence: 1, expires: 0 })
+  const exchange = new Exchange({ neighbours: () => [] })
+  let closed = 0
+  const dead = {
+    peer: target.id,
+    closed: new Promise(() => undefined),
+    ask: () => Promise.reject(new Error('no answer')),
+    close: () => closed++,
+  } as unknown as ControlChannel
+  exchange.attach(dead, record)
+  await assert.rejects(exchange.forward({ peer: sender } as ControlChannel, target.id, 'AAAA'), {
+    code: 'ERR_NATWORK_NOT_ATTACHED',
+  })
+  assert.equal(closed, 1)
+})
