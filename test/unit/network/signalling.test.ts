@@ -382,7 +382,7 @@ test('a signal counts as taken when the node has it: a stream that is dead is cl
     close: () => closed++,
   } as unknown as ControlChannel
   exchange.attach(dead, record)
-  await assert.rejects(exchange.forward({ peer: sender } as ControlChannel, target.id, 'AAAA'), {
+  await assert.rejects(exchange.forward({ peer: sender } as unknown as ControlChannel, target.id, 'AAAA'), {
     code: 'ERR_NATWORK_NOT_ATTACHED',
   })
   assert.equal(closed, 1)
