@@ -57,10 +57,8 @@ test('nodes come, move and go: IPv4 and IPv6, two on one machine', limit, async 
   const [address, address6] = [lab.address('a1'), lab.address('a1', 6)]
   const seenFrom = (spoken: Spoken, id: unknown) =>
     spoken
-      .until(({ nearby = [] }) => nearby.some((one) => one.id === id))
-      .then(({ nearby = [] }) =>
-        nearby.find((one) => one.id === id)!.addresses.map((at) => at.replace(/:\d+$/, '')),
-      )
+      .sees((nearby) => nearby.some((one) => one.id === id))
+      .then((nearby) => nearby.find((one) => one.id === id)!.addresses.map((at) => at.replace(/:\d+$/, '')))
   assert.deepEqual(await seenFrom(looking, idOfFour), [address])
   const places = await seenFrom(looking, idOfBoth)
   assert.ok(places.includes(address) && places.includes(`[${address6}]`), String(places))
@@ -79,11 +77,11 @@ test('nodes come, move and go: IPv4 and IPv6, two on one machine', limit, async 
   await reaches(idOfBoth)
 
   four.says({ stop: true })
-  await looking.until(({ nearby }) => nearby !== undefined && !nearby.some(({ id }) => id === idOfFour))
+  await looking.sees((nearby) => !nearby.some(({ id }) => id === idOfFour))
 
   const elsewhere = address.replace(/\d+$/, '77')
   await lab.rebind('a1', elsewhere)
-  await looking.until(({ nearby = [] }) =>
+  await looking.sees((nearby) =>
     nearby.some(({ id, addresses }) => id === idOfBoth && addresses.some((at) => at.startsWith(elsewhere))),
   )
 })
@@ -124,9 +122,12 @@ interface Said {
 }
 
 /** What a program says, a JSON value a line. */
+type Nearby = NonNullable<Said['nearby']>
+
 class Spoken {
   readonly #child: ChildProcess
   readonly #lines: AsyncIterator<string>
+  #nearby: Nearby = []
   #log = ''
 
   constructor(child: ChildProcess) {
@@ -138,7 +139,15 @@ class Spoken {
   async next(): Promise<Said> {
     const line = await this.#lines.next()
     if (line.done === true) throw new Error(`the program ended: ${this.#log}`)
-    return JSON.parse(line.value) as Said
+    const said = JSON.parse(line.value) as Said
+    this.#nearby = said.nearby ?? this.#nearby
+    return said
+  }
+
+  /** The list as it is, once it is so: it may have been told while something else was waited for. */
+  async sees(is: (nearby: Nearby) => boolean): Promise<Nearby> {
+    while (!is(this.#nearby)) await this.until(({ nearby }) => nearby !== undefined)
+    return this.#nearby
   }
 
   async until(is: (said: Said) => boolean): Promise<Said> {
