@@ -121,9 +121,9 @@ interface Said {
   readonly error?: unknown
 }
 
-/** What a program says, a JSON value a line. */
 type Nearby = NonNullable<Said['nearby']>
 
+/** What a program says, a JSON value a line. */
 class Spoken {
   readonly #child: ChildProcess
   readonly #lines: AsyncIterator<string>
