@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { PeerError } from '../../core/errors.ts'
 import type { ControlChannel } from '../control.ts'
 import type { NodeId } from '../node-id.ts'
@@ -92,7 +93,10 @@ export class Exchange {
     if (onBehalf !== undefined) this.#learn(onBehalf, channel)
     const attached = this.#attached.get(to)
     if (attached !== undefined) {
-      await this.#deliver(attached.channel, to, body)
+      const delivered = this.#deliver(attached.channel, to, body)
+      // The stream of another helper is everybody's: a node that takes signals and never answers must not hold it up.
+      if (onBehalf === undefined) await Promise.race([delivered, tooLate(to)])
+      else delivered.catch(() => undefined)
       return
     }
     // One hop between helpers is enough for any two nodes, and no signal can go in circles.
@@ -137,6 +141,15 @@ export class Exchange {
     if (oldest !== undefined) this.#routes.delete(oldest)
   }
 }
+
+/** Rejects when a sender has waited enough: on its stream it also asks whether this helper lives. */
+async function tooLate(to: NodeId): Promise<never> {
+  await sleep(patience, undefined, { ref: false })
+  throw notAttached(to)
+}
+
+/** Milliseconds. */
+const patience = 1_000
 
 interface Attached {
   readonly channel: ControlChannel
