@@ -1,5 +1,5 @@
-// A node in a lab, as traversal.test.ts and helper-relay.test.ts play them: `helper`, `sink` (hashes what it gets and answers
-// with the hash), `source` (sends slowly until a line comes on stdin) or `bulk` (sends so many bytes as fast as they go, and
+// A node in a lab, as traversal.test.ts and helper-relay.test.ts play them: `helper`, `sink` (says how much arrives, hashes it
+// and answers with the hash), `source` (sends slowly until a line comes on stdin) or `bulk` (sends so many bytes as fast as they go, and
 // more until a line comes). Says everything as JSON lines.
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -19,8 +19,14 @@ else say({ id: (await start(given)).id })
 async function sink(): Promise<void> {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     const hash = createHash('sha256')
+    let arrived = 0
+    const progress = setInterval(() => say({ arrived }), 100)
     socket
-      .on('data', (bytes) => hash.update(bytes))
+      .on('data', (bytes) => {
+        hash.update(bytes)
+        arrived += bytes.length
+      })
+      .on('close', () => clearInterval(progress))
       .on('end', () => socket.end(hash.digest('hex')))
       .on('error', () => undefined)
   })
