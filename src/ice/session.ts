@@ -156,14 +156,9 @@ export class Session implements IceSession {
 
   addRemoteCandidate(now: Micros, candidate: IceCandidate): void {
     this.#mustBeOpen()
-    const key = formatAddress(candidate)
-    const known = this.#remotes.get(key)
-    if (known === undefined) {
-      this.#addRemote(now, key, candidate)
-    } else if (known.candidate.type === 'prflx') {
-      // Seen before it was named (§7.3.1.3).
-      known.candidate = candidate
-    }
+    const known = this.#remotes.get(formatAddress(candidate))
+    // What was seen before it was named (§7.3.1.3) has a pair with the base that it was seen on alone.
+    if (known === undefined || known.candidate.type === 'prflx') this.#addRemote(now, candidate, known)
     this.#considerSearch(now)
     this.#host.touch()
   }
@@ -326,7 +321,7 @@ export class Session implements IceSession {
     for (const remote of this.#remotes.values()) this.#form(now, base, remote)
   }
 
-  #addRemote(now: Micros, key: string, candidate: IceCandidate): void {
+  #addRemote(now: Micros, candidate: IceCandidate, seen: Remote | undefined): void {
     const named = [...this.#remotes.values()].filter((one) => one.candidate.type !== 'prflx')
     const ofOneHost = named.filter((one) => one.candidate.address === candidate.address)
     if (!isUsable(candidate)) {
@@ -337,12 +332,13 @@ export class Session implements IceSession {
       this.#note(now, { what: 'candidate-refused', candidate, reason: 'too-many' })
       return
     }
-    const remote: Remote = { candidate }
-    this.#remotes.set(key, remote)
+    const remote = seen ?? { candidate }
+    remote.candidate = candidate
+    this.#remotes.set(formatAddress(candidate), remote)
     this.#failed = false
     this.#note(now, { what: 'remote-candidate', candidate })
     const formed = this.#bases.filter((base) => this.#form(now, base, remote)).length
-    if (formed === 0 && this.#bases.length > 0) {
+    if (formed === 0 && seen === undefined && this.#bases.length > 0) {
       this.#note(now, { what: 'candidate-refused', candidate, reason: 'no-family' })
     }
   }

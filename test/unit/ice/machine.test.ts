@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SocketAddress } from '../../../src/core/address.ts'
-import { MILLISECOND, SECOND, type Micros, type Path, type Transmit } from '../../../src/core/machine.ts'
+import {
+  MILLISECOND,
+  SECOND,
+  type Carrier,
+  type Micros,
+  type Path,
+  type Transmit,
+} from '../../../src/core/machine.ts'
 import {
   IceMachine,
   type IceCandidate,
@@ -266,6 +273,38 @@ test('hints that lie about a victim: 1,000 datagrams a second, 2,048 a minute', 
   assert.ok(probes.length > 2000 && probes.length <= 2048 + 10, `${probes.length} datagrams`)
   assert.ok(probes.every(({ data }) => data.length <= 148))
   assert.equal(new Set(probes.map(({ path }) => path.remote.port)).size >= 2048, true)
+})
+
+test('a peer heard through our relay, then named by its candidate: checked by every way of ours, within the same bounds', () => {
+  const { machine, session } = start()
+  const relay: Carrier = { kind: 'relay', send: () => undefined }
+  const permitted: string[] = []
+  session.addLocalCandidate(0, {
+    type: 'relay',
+    address: { address: '192.0.2.9', port: 50_000 },
+    via: relay,
+    permit: (address) => permitted.push(address),
+  })
+  session.setRemote(0, REMOTE)
+  const heard = (port: number): SocketAddress => {
+    const remote = { address: '203.0.113.1', port }
+    assert.equal(machine.handleDatagram(0, { remote, via: relay }, check(session)), true)
+    return remote
+  }
+  const moved = heard(21_758)
+  assert.ok(
+    run(machine, SECOND).every(({ path }) => path.via === relay),
+    'through the relay alone, as it was heard',
+  )
+  session.addRemoteCandidate(SECOND, { ...THEIRS, type: 'srflx', ...moved })
+  const sent = run(machine, 2 * SECOND, SECOND).filter(({ path }) => path.via === undefined)
+  assert.deepEqual(sent[0]?.path.remote, moved)
+  assert.deepEqual(permitted, [moved.address])
+
+  for (let port = 1; port < 100; port++)
+    session.addRemoteCandidate(2 * SECOND, { ...THEIRS, type: 'srflx', ...heard(port) })
+  run(machine, 3 * SECOND, 2 * SECOND)
+  assert.equal(session.pairs.filter(({ local }) => local.type === 'host').length, 8, 'pairs with one address')
 })
 
 test('addresses that reach nobody, or our own services, are not checked', () => {
