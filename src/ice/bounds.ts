@@ -52,9 +52,10 @@ export const LAST_WAIT = 1500 * MILLISECOND
 /** Between checks of the path in use, and of those in reserve (RFC 7675 §5.1 asks for 5 s: to see a dead path sooner). */
 export const CONSENT_IN_USE = SECOND
 export const CONSENT_IN_RESERVE = 4 * SECOND
-/** Between checks after one was not answered in time, and how many of them in a row make a path doubtful. */
-export const CONSENT_RETRY = 250 * MILLISECOND
+/** How many checks without an answer in a row make a path doubtful; then how many answers end that, and the time between. */
 export const DOUBT_AFTER = 4
+export const STEADY_AFTER = 3
+export const STEADY_GAP = 250 * MILLISECOND
 /** Without an answer for so long there is no path, though no better one is known; RFC 7675 §5.1 allows 30 s. */
 export const CONSENT_EXPIRY = 5 * SECOND
 /** Between checks of a path that is gone: it may come back. */

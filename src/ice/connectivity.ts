@@ -123,9 +123,9 @@ export class Connectivity {
     pair.answered++
     pair.steady++
     pair.lastAnswer = now
-    if (pair.steady >= STEADY) pair.doubted = false
+    if (pair.steady >= bounds.STEADY_AFTER) pair.doubted = false
     if (!pair.isValid) this.#succeed(now, pair)
-    pair.nextAt = now + this.#consentInterval(pair)
+    pair.nextAt = now + (pair.doubted ? bounds.STEADY_GAP : this.#consentInterval(pair))
     if (transaction.nomination > 0 && this.#nominating?.pair === pair) this.#nominationDone(now, pair)
     this.reselect(now)
   }
@@ -352,8 +352,6 @@ function gapAfter(pair: Pair): Micros {
 
 /** After a rest, four checks go at once. */
 const BURST = 3 * bounds.PACE
-/** Answers in a row that end a doubt. */
-const STEADY = 3
 /** Tries of a nomination before it is given up, and made again when the pair is still the best. */
 const NOMINATIONS = 7
 /** How many of its tries a pair is taken to have used up when the peer is heard on it. */

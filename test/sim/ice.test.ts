@@ -258,6 +258,20 @@ test('the network of one end changes its address: the other follows where its NA
   assert.equal(meeting.b.path?.remote.address.address, '198.51.100.77')
 })
 
+test('one end doubts a path that the other end’s NAT let in again: in use a second later', () => {
+  const meeting = meet('none', 'port-restricted')
+  const { world, a, b } = meeting
+  assert.ok(settled(meeting))
+  world.runFor(3 * SECOND)
+  a.site.client.rebind('198.51.100.77')
+  assert.ok(world.run(() => a.path?.kind === 'relayed' && b.path?.kind === 'relayed', 3 * SECOND))
+  a.session.networkChanged(a.now(), [
+    { type: 'host', address: { address: '198.51.100.77', port: a.socket.port } },
+  ])
+  a.wake()
+  assert.ok(settled(meeting, SECOND))
+})
+
 test('the relay dies under a relayed connection: disconnected, with a reason; a new relay helps', () => {
   const meeting = meet('symmetric', 'symmetric')
   const { world, a, b } = meeting
