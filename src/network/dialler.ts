@@ -260,15 +260,21 @@ export class Dialler {
     let raw: UtpStream | undefined
     const impatience = setTimeout(() => link.suspect(), answerTime)
     try {
-      raw = await utp.connect(path, {
-        signal: AbortSignal.any([signal, link.up]),
-        onStream: (stream) => {
-          raw = stream
-          link.add(stream)
-        },
+      const stream = await new Promise<SecureStream>((resolve, reject) => {
+        const begin = (connecting: UtpStream): void => {
+          raw = connecting
+          link.add(connecting)
+          // Now, so that the first words of TLS travel with the SYN.
+          handshake(connecting, 'client', identity, { timeout: timeouts.handshake, signal }).then(
+            resolve,
+            reject,
+          )
+        }
+        const either = AbortSignal.any([signal, link.up])
+        utp
+          .connect(path, { signal: either, withData: true, onStream: begin })
+          .then(() => clearTimeout(impatience), reject)
       })
-      clearTimeout(impatience)
-      const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal })
       stream.on('error', ignore)
       if (stream.peer === link.peer) return stream
       this.#tellWrongNode(stream, link.peer)

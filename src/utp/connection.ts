@@ -6,6 +6,7 @@ import type { Waiting } from './deadlines.ts'
 import { utpError, utpUsageError, type UtpErrorCode } from './errors.ts'
 import type { UtpEvent } from './events.ts'
 import type { FlightPool } from './flight.ts'
+import type { HalfOpen } from './half-open.ts'
 import { Handshake } from './handshake.ts'
 import { Liveness } from './liveness.ts'
 import type { ConnectionSettings } from './options.ts'
@@ -85,6 +86,8 @@ export interface ConnectionStart {
   /** The last sequence number received; −1 where we connect and nothing has come. */
   readonly ack: number
   readonly reorderLimit: number
+  /** Where we connect: the SYN takes the first written bytes along. */
+  readonly withData?: boolean
 }
 
 export interface UtpStats {
@@ -124,6 +127,8 @@ export class UtpConnection implements Waiting {
   nextActive: UtpConnection | undefined
   /** @internal */
   isActive = false
+  /** @internal The SYN whose data it began with, until its initiator has shown that it gets our answers. */
+  beganWith: HalfOpen | undefined
   /** @internal */
   readonly receiveId: number
   /** @internal Where datagrams are taken from as well, the newest first: bounded by the machine. */
@@ -179,7 +184,13 @@ export class UtpConnection implements Waiting {
     this.#sender.allowPackets(start.reorderLimit)
     this.#receiver.capable = this.#sender.peerIsCapable
     if (connecting) {
-      this.#handshake = new Handshake(now, this.#timers, start.sequence, settings.connectTimeout)
+      this.#handshake = new Handshake(
+        now,
+        this.#timers,
+        start.sequence,
+        settings.connectTimeout,
+        start.withData ?? false,
+      )
     } else {
       this.#liveness.start(now)
       // The initiator repeats the last step of the handshake until it hears from us.
@@ -337,7 +348,14 @@ export class UtpConnection implements Waiting {
     this.#packetsReceived++
     if (this.#state === 'connecting') {
       const handshake = this.#handshake
-      if (packet.type !== ST_STATE || handshake?.isAnsweredBy(packet.ack) !== true) return
+      if (handshake === undefined) return
+      if (packet.type !== ST_STATE || !handshake.isAnsweredBy(packet)) {
+        if (!handshake.hasData(packet.ack)) return
+        // The peer goes on already, and its answer is missing.
+        handshake.repeat()
+        this.#host.touch(this)
+        return
+      }
       // The answer to a SYN by an earlier path has another number than the one by this path, which is what counts there.
       if (!samePath(path, this.#path)) return
       this.#accepted(now, packet, handshake)
@@ -381,7 +399,7 @@ export class UtpConnection implements Waiting {
   handleReset(now: Micros, path: Path, packet: Packet): void {
     if (this.#state === 'closed') return
     if (this.#state === 'connecting') {
-      if (this.#handshake?.isAnsweredBy(packet.ack) === true) this.#fail('ERR_NATWORK_UTP_REFUSED')
+      if (this.#handshake?.isAnsweredBy(packet) === true) this.#fail('ERR_NATWORK_UTP_REFUSED')
       return
     }
     if (this.#unheard.some((one) => samePath(one, path))) return
@@ -403,7 +421,7 @@ export class UtpConnection implements Waiting {
   /** @internal */
   pollTransmit(now: Micros): Transmit | undefined {
     if (this.#state === 'connecting') {
-      const syn = this.#handshake?.poll(now, this.#host.scratch, this.receiveId)
+      const syn = this.#handshake?.poll(now, this.#host.scratch, this.receiveId, this.#sender)
       return syn && this.#transmit(now, syn)
     }
     if (this.#state === 'closed') return undefined
@@ -480,6 +498,7 @@ export class UtpConnection implements Waiting {
     // diagram of BEP 29 says `c.seq_nr++` there; nobody does that.)
     this.#receiver.ack = (packet.sequence - 1) & 0xffff
     if (rtt > 0) this.#rtt.sample(rtt)
+    if (handshake.hasData(packet.ack)) sender.arrivedWithSyn(handshake.data)
     sender.allowPackets(packet.reorderLimit)
     this.#receiver.capable = sender.peerIsCapable
     this.#liveness.start(now)

@@ -14,6 +14,8 @@ export interface HalfOpen {
   readonly ours: number
   readonly reorderLimit: number
   readonly since: Micros
+  /** Its data was taken, and the connection is there: this is kept to answer the SYN again until the initiator is heard. */
+  readonly withData: boolean
 }
 
 /**
@@ -69,7 +71,9 @@ export class HalfOpenTable {
   }
 
   remove(entry: HalfOpen): void {
-    this.#entries.delete(keyOf(entry.path, entry.connectionId))
+    const key = keyOf(entry.path, entry.connectionId)
+    if (this.#entries.get(key) !== entry) return
+    this.#entries.delete(key)
     const same = this.#byId.get(entry.connectionId)
     if (same === undefined) return
     if (--same.count === 0) this.#byId.delete(entry.connectionId)

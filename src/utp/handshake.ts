@@ -6,11 +6,15 @@ import {
   ST_SYN,
   writeCapabilities,
   writeHeader,
+  type Packet,
 } from './packet.ts'
 import { REORDER_LIMIT } from './receiver.ts'
 import type { Scratch } from './scratch.ts'
+import type { Sender } from './sender.ts'
 import { T_CONFIRM, T_CONNECT, T_SYN, type Timers } from './timers.ts'
 
+/** What every path takes, relayed ones and those over IPv6 tunnels included. */
+const MOST_WITH_SYN = 1_200
 /** SYNs are sent 1, 2, 4, 8, 8, … seconds apart. */
 const MAX_SYN_DOUBLINGS = 3
 /** So many confirmations of a handshake that nobody answers; data or keep-alives do it later. */
@@ -28,16 +32,31 @@ export class Handshake {
   #synSentAt: Micros = -1
   /** How often the third step was sent; −1 before the answer, and when it need not be repeated. */
   #confirmations = -1
+  /** Bytes that the SYN takes along, the same each time; −1: it waits for the first that are written. */
+  #data: number
 
-  constructor(now: Micros, timers: Timers, sequence: number, connectTimeout: Micros) {
+  /** `withData`: the SYN waits for the first bytes to send, and takes them along. */
+  constructor(now: Micros, timers: Timers, sequence: number, connectTimeout: Micros, withData: boolean) {
     this.#timers = timers
     this.#sequence = sequence
+    this.#data = withData ? -1 : 0
     timers.set(T_CONNECT, now + connectTimeout)
   }
 
-  /** Whether `ack` is that of our SYN. */
-  isAnsweredBy(ack: number): boolean {
-    return this.#synTimes > 0 && ack === this.#sequence
+  /** Whether `ack` is that of our SYN, with the data that it took along or without. */
+  isAnsweredBy({ ack, reorderLimit }: Packet): boolean {
+    // Of one of ours only the answer to the SYN tells capabilities: the number of any other STATE may be a later one.
+    return this.#synTimes > 0 && (ack === this.#sequence || (this.hasData(ack) && reorderLimit > 0))
+  }
+
+  /** Whether `ack` says that the SYN's data has arrived, too. */
+  hasData(ack: number): boolean {
+    return this.#data > 0 && ack === ((this.#sequence + 1) & 0xffff)
+  }
+
+  /** Bytes that the SYN takes along. */
+  get data(): number {
+    return Math.max(0, this.#data)
   }
 
   /** T_SYN. */
@@ -52,12 +71,15 @@ export class Handshake {
   }
 
   /** The SYN, if it is to be sent now. BEP 29: it alone carries the id that we receive with. */
-  poll(now: Micros, scratch: Scratch, receiveId: number): Uint8Array | undefined {
-    if (!this.#synDue) return undefined
+  poll(now: Micros, scratch: Scratch, receiveId: number, sender: Sender): Uint8Array | undefined {
+    if (!this.#synDue || (this.#data < 0 && sender.queued === 0)) return undefined
     this.#synDue = false
-    const data = scratch.cut(HEADER_SIZE + CAPABILITIES_SIZE)
+    const head = HEADER_SIZE + CAPABILITIES_SIZE
+    if (this.#data < 0) this.#data = Math.min(sender.queued, MOST_WITH_SYN - head)
+    const data = scratch.cut(head + this.#data)
     writeHeader(data, ST_SYN, EXTENSION_BITS, receiveId, this.#sequence)
     writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
+    if (this.#data > 0) sender.peek(data, head)
     this.#synSentAt = now
     // BEP 29 "timeouts".
     this.#timers.set(T_SYN, now + SECOND * 2 ** Math.min(this.#synTimes, MAX_SYN_DOUBLINGS))

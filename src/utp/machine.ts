@@ -1,5 +1,6 @@
 import {
   samePath,
+  SECOND,
   type Deadline,
   type Machine,
   type Micros,
@@ -30,6 +31,7 @@ import {
   HEADER_SIZE,
   Packet,
   parsePacket,
+  ST_DATA,
   ST_RESET,
   ST_STATE,
   ST_SYN,
@@ -46,6 +48,11 @@ import { Scratch } from './scratch.ts'
 
 export interface UtpMachineOptions extends UtpLimits {
   readonly rng: Rng
+  /**
+   * Whether the peer at the other end of a path is known to be there, so that an address in a SYN is not invented: what came
+   * with the SYN is taken then, a round trip sooner. Default: never.
+   */
+  readonly isVerified?: (path: Path) => boolean
 }
 
 /** Answers that belong to no connection (to SYNs, and RESETs) and wait to be sent; more are dropped. */
@@ -54,6 +61,9 @@ const MAX_ANSWERS = 1_024
 const MAX_PATHS = 4
 /** How far the first packet of a new connection may lie beyond the SYN: those before it may be late. */
 const FIRST_FLIGHT = 1_024
+
+/** SYNs a second whose data may be taken; that of others comes again when they have shown who they are. */
+const MAX_WITH_DATA = 256
 
 /**
  * Datagrams that a connection sends before the next one's turn. More spare the processor's cache on both sides (10 % of
@@ -79,6 +89,7 @@ export interface UtpMachineStats {
 export class UtpMachine implements Machine<UtpEvent> {
   readonly #rng: Rng
   readonly #limits: MachineLimits
+  readonly #isVerified: (path: Path) => boolean
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
   /** By the id they receive with alone, for peers that come from a new address. Bounded by `maxConnections`. */
@@ -102,6 +113,9 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** Datagrams that the first of them has sent in its turn. */
   #turn = 0
   #count = 0
+  /** {@link MAX_WITH_DATA} */
+  #withData = 0
+  #withDataSince: Micros = 0
   #resetsSent = 0
   #unknown = 0
 
@@ -109,6 +123,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   constructor(options: UtpMachineOptions) {
     this.#rng = options.rng
     this.#limits = machineLimits(options)
+    this.#isVerified = options.isVerified ?? (() => false)
     this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
     this.#halfOpen = new HalfOpenTable(this.#limits.maxHalfOpen)
     this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
@@ -143,12 +158,19 @@ export class UtpMachine implements Machine<UtpEvent> {
   }
 
   /**
-   * Starts a connection. `connected` or `closed` follows.
+   * Starts a connection. `connected` or `closed` follows. `withData`: the SYN leaves with the first bytes written, up to
+   * 1,170, which a peer that has verified the path takes in at once (see {@link UtpMachineOptions.isVerified}); for peers of this
+   * make alone, as others may choke on it.
    *
    * @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` when there are `maxConnections`, no free connection id towards this peer,
    *   or an option is out of its range.
    */
-  connect(now: Micros, path: Path, options?: UtpConnectionOptions): UtpConnection {
+  connect(
+    now: Micros,
+    path: Path,
+    options?: UtpConnectionOptions,
+    { withData = false }: { readonly withData?: boolean } = {},
+  ): UtpConnection {
     const settings = connectionSettings(options, this.#settings)
     if (this.#count >= this.#limits.maxConnections) {
       throw utpUsageError('ERR_NATWORK_UTP_LIMIT', `There are ${this.#count} connections, as many as allowed`)
@@ -163,6 +185,7 @@ export class UtpMachine implements Machine<UtpEvent> {
       sequence,
       ack: -1,
       reorderLimit: 0,
+      withData,
     })
   }
 
@@ -179,11 +202,13 @@ export class UtpMachine implements Machine<UtpEvent> {
     if (!parsePacket(bytes, packet)) return false
     if (packet.type === ST_RESET) return this.#handleReset(now, path)
     if (packet.type === ST_SYN) {
-      this.#handleSyn(now, path)
+      this.#handleSyn(now, path, bytes)
       return true
     }
     const connection = this.#connections.find(path, packet.connectionId) ?? this.#establish(now, path)
-    if (connection !== undefined) connection.handlePacket(now, path, packet, bytes)
+    if (connection === undefined) return true
+    if (connection.beganWith !== undefined) this.#answered(connection)
+    connection.handlePacket(now, path, packet, bytes)
     return true
   }
 
@@ -242,13 +267,16 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#events[this.#eventCount++] = event
   }
 
-  #handleSyn(now: Micros, path: Path): void {
+  #handleSyn(now: Micros, path: Path, bytes: Uint8Array): void {
     const packet = this.#packet
     const { connectionId } = packet
-    // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection.
-    if (this.#connections.find(path, (connectionId + 1) & 0xffff) !== undefined) return
-    let entry = this.#halfOpen.find(now, path, connectionId)
-    if (entry === undefined || entry.sequence !== packet.sequence) {
+    let entry = this.#halfOpen.find(now, path, connectionId) ?? this.#broughtAlong(now, path)
+    const isNew = entry?.sequence !== packet.sequence
+    // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection. But
+    // one that began with the SYN's data waits for the answer to the SYN.
+    const isKnown = this.#connections.find(path, (connectionId + 1) & 0xffff) !== undefined
+    if (isNew ? isKnown : isKnown !== entry?.withData) return
+    if (entry === undefined || isNew) {
       if (!this.#limits.accept || this.#count >= this.#limits.maxConnections) {
         this.#sendReset(now, path)
         return
@@ -260,10 +288,55 @@ export class UtpMachine implements Machine<UtpEvent> {
         ours: this.#rng.uint32() & 0xffff,
         reorderLimit: packet.reorderLimit,
         since: now,
+        withData: packet.payloadAt < bytes.length && packet.reorderLimit > 0 && this.#takesData(now, path),
       }
       this.#halfOpen.add(entry)
+      this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
+      if (entry.withData) this.#openWithData(now, entry, bytes)
+      return
     }
     this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
+  }
+
+  /** Such a connection is there before its initiator has shown that it gets our answers, and to look costs time: not too often. */
+  #takesData(now: Micros, path: Path): boolean {
+    if (now - this.#withDataSince >= SECOND) {
+      this.#withDataSince = now
+      this.#withData = 0
+    }
+    return this.#withData++ < MAX_WITH_DATA && this.#isVerified(path)
+  }
+
+  /** The initiator knows nothing of us yet: that our answer reached it, its first packet will show. */
+  #openWithData(now: Micros, entry: HalfOpen, bytes: Uint8Array): void {
+    const packet = this.#packet
+    const connection = this.#accept(now, entry.path, entry)
+    connection.beganWith = entry
+    packet.type = ST_DATA
+    packet.sequence = (entry.sequence + 1) & 0xffff
+    packet.ack = (entry.ours - 1) & 0xffff
+    connection.handlePacket(now, entry.path, packet, bytes)
+  }
+
+  /** The initiator has our answer, or there is nobody to answer. */
+  #answered(connection: UtpConnection): void {
+    if (connection.beganWith !== undefined) this.#halfOpen.remove(connection.beganWith)
+    connection.beganWith = undefined
+  }
+
+  /** The connection that began with this SYN on another path goes along with its initiator. */
+  #broughtAlong(now: Micros, path: Path): HalfOpen | undefined {
+    const { connectionId, sequence } = this.#packet
+    const entry = this.#halfOpen.findOnly(now, connectionId)
+    if (entry?.withData !== true || entry.sequence !== sequence || !this.#isVerified(path)) return undefined
+    const connection = this.#connections.find(entry.path, (connectionId + 1) & 0xffff)
+    if (connection === undefined) return undefined
+    const here = { ...entry, path }
+    this.#halfOpen.remove(entry)
+    this.#halfOpen.add(here)
+    connection.beganWith = here
+    this.#move(now, connection, path)
+    return here
   }
 
   /** STATE that acknowledges the SYN. It tells our capabilities only to peers that told theirs, and so is never larger. */
@@ -271,10 +344,11 @@ export class UtpMachine implements Machine<UtpEvent> {
     const capable = entry.reorderLimit > 0
     const data = new Uint8Array(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
     writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
+    const ack = (entry.sequence + Number(entry.withData)) & 0xffff
     if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
     const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
     const window = Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0))
-    stamp(data, now, difference, window, entry.sequence)
+    stamp(data, now, difference, window, ack)
     return data
   }
 
@@ -294,18 +368,22 @@ export class UtpMachine implements Machine<UtpEvent> {
     const connectionId = (packet.connectionId - 1) & 0xffff
     const here = this.#halfOpen.find(now, path, connectionId)
     const entry = here ?? this.#halfOpen.findOnly(now, connectionId)
-    if (entry === undefined || !proves(packet, entry)) {
-      return here === undefined ? this.#follow(now, path) : undefined
+    if (entry === undefined || entry.withData || !proves(packet, entry)) {
+      return here === undefined || here.withData ? this.#follow(now, path) : undefined
     }
     this.#halfOpen.remove(entry)
     if (this.#count >= this.#limits.maxConnections) {
       this.#sendReset(now, path)
       return undefined
     }
+    return this.#accept(now, path, entry)
+  }
+
+  #accept(now: Micros, path: Path, entry: HalfOpen): UtpConnection {
     const connection = this.#add(now, this.#settings, {
       path,
-      receiveId: packet.connectionId,
-      sendId: connectionId,
+      receiveId: (entry.connectionId + 1) & 0xffff,
+      sendId: entry.connectionId,
       sequence: entry.ours,
       ack: entry.sequence,
       reorderLimit: entry.reorderLimit,
@@ -434,6 +512,7 @@ export class UtpMachine implements Machine<UtpEvent> {
 
   #forget(connection: UtpConnection): void {
     const { path, olderPaths, receiveId } = connection
+    this.#answered(connection)
     this.#connections.remove(path, receiveId)
     for (const older of olderPaths) this.#connections.remove(older, receiveId)
     this.#byId.remove(connection)

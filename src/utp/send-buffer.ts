@@ -52,6 +52,11 @@ export class SendBuffer {
     return place
   }
 
+  /** Copies the bytes that wait first to the end of `into`, from `at` on: there must be as many. */
+  peek(into: Uint8Array, at: number): void {
+    this.read((this.#start + this.length - this.waiting) | 0, into.length - at, into, at)
+  }
+
   /** Copies `size` bytes from `place` on. */
   read(place: number, size: number, into: Uint8Array, at: number): void {
     let from = this.#from + ((place - this.#start) >>> 0)

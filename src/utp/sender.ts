@@ -158,6 +158,20 @@ export class Sender {
     return size
   }
 
+  /** The first `size` of the bytes that wait have arrived as the packet with number {@link next}: with the SYN. */
+  arrivedWithSyn(size: number): void {
+    const flight = this.#begin()
+    flight.buffer.take(size)
+    flight.buffer.release(size)
+    flight.ring.begin((flight.ring.next + 1) & 0xffff)
+    if (flight.buffer.length === 0 && !this.#ending) this.#rest(flight)
+  }
+
+  /** Copies the first of the bytes that wait. */
+  peek(into: Uint8Array, at: number): void {
+    this.#flight?.buffer.peek(into, at)
+  }
+
   end(): void {
     this.#ending = true
     this.#begin()

@@ -21,6 +21,11 @@ export interface UtpServerOptions {
    * connections are refused.
    */
   readonly onConnection?: (stream: UtpStream) => void
+  /**
+   * Whether the peer at the other end of a path is known to be there: a connection from it is handed over with the bytes
+   * that came with its SYN, before the peer has proved that it gets our answers. Default: never.
+   */
+  readonly isVerified?: (path: Path) => boolean
   /** Called when a peer is not heard any more while it should be: its address or this port's own may have changed. */
   readonly onStalled?: () => void
   /** Whether a stream stays writable after its peer ended. Default true, other than in node:net. */
@@ -37,6 +42,11 @@ export interface UtpConnectOptions {
   readonly timeout?: number
   /** Gets the stream at once, while it is connecting: its path may change before it is open. */
   readonly onStream?: (stream: UtpStream) => void
+  /**
+   * The SYN waits for the first bytes that are written to the stream, and takes them along: a round trip less with a natwork
+   * peer that has verified the path. Default false, as other programs may not expect it.
+   */
+  readonly withData?: boolean
 }
 
 /**
@@ -123,7 +133,7 @@ export class UtpServer {
    * @throws the signal's reason.
    */
   async connect(to: SocketAddress | Path, options: UtpConnectOptions = {}): Promise<UtpStream> {
-    const { signal, timeout, onStream } = options
+    const { signal, timeout, onStream, withData = false } = options
     signal?.throwIfAborted()
     const remote = 'remote' in to ? to.remote : to
     if (isIP(remote.address) === 0) throw addressError(remote)
@@ -134,6 +144,7 @@ export class UtpServer {
       endpoint.now(),
       'remote' in to ? to : endpoint.path(to),
       timeout === undefined ? undefined : { connectTimeout: timeout * MILLISECOND },
+      { withData },
     )
     const stream = this.#track(running, connection, 'connecting')
     onStream?.(stream)
@@ -159,7 +170,7 @@ export class UtpServer {
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
     if (this.#running !== undefined) return
-    const { host = '0.0.0.0', port = 1315, limits = {}, onConnection } = this.#options
+    const { host = '0.0.0.0', port = 1315, limits = {}, onConnection, isVerified } = this.#options
     const endpoint = await UdpEndpoint.bind({
       host,
       port,
@@ -173,6 +184,7 @@ export class UtpServer {
         socketBuffer: endpoint.recvBufferSize,
         ...limits,
         rng: systemRng,
+        ...(isVerified !== undefined && { isVerified }),
       })
     } catch (error) {
       await endpoint.close()

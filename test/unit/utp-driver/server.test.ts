@@ -47,6 +47,34 @@ test('a limit out of range fails the start and leaves the port free', patience, 
   await serve(t, { port })
 })
 
+test(
+  'a SYN with data: handed over with its bytes where the path is verified, and connected without where not',
+  patience,
+  async (t) => {
+    for (const isVerified of [(): boolean => true, (): boolean => false]) {
+      const heard: string[] = []
+      const server = await serve(t, {
+        isVerified,
+        onConnection: (stream) => {
+          heard.push(`${server.stats.halfOpen} not proved, ${stream.connection.readable} bytes`)
+          stream.on('data', (chunk) => heard.push(String(chunk))).end('answer')
+        },
+      })
+      const client = await serve(t)
+      const stream = await client.connect(server.address, {
+        withData: true,
+        onStream: (connecting) => connecting.end('question'),
+      })
+      const answer = await sha256(stream)
+      assert.equal(answer.length, 'answer'.length)
+      await until(() => heard.includes('question'))
+      assert.deepEqual(heard, [`${Number(isVerified())} not proved, 8 bytes`, 'question'])
+      await until(() => client.connections.size === 0 && server.connections.size === 0)
+      assert.equal(server.stats.halfOpen, 0)
+    }
+  },
+)
+
 test('the record holds a connection from its birth to its end', patience, async (t) => {
   const { near, far, client, server } = await connectedPair(t)
   assert.deepEqual([...client.connections.values()], [near])

@@ -1,0 +1,157 @@
+// The SYN takes the first bytes along: a round trip less where the path is verified, and the ordinary way everywhere else.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Path } from '../../../src/core/index.ts'
+import type { UtpConnection } from '../../../src/utp/index.ts'
+import { ST_STATE, ST_SYN } from '../../../src/utp/packet.ts'
+import { Pair, pattern, seededRng, writer } from './harness.ts'
+
+const DELAY = 10_000
+const verified = { b: { isVerified: () => true } }
+
+function typeOf(bytes: Uint8Array): number {
+  return bytes[0]! >> 4
+}
+
+/** a asks, b answers as soon as it has the first byte of the question, and both have all of it in the end. */
+function converse(pair: Pair, question: Uint8Array, answer: Uint8Array): { a: UtpConnection; took: number } {
+  const begun = pair.now
+  const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+  const ask = writer(a, question)
+  ask(pair.now)
+  let answered = 0
+  const reply = new Map<UtpConnection, (now: number) => void>()
+  pair.onEvent = (side, { type, connection }) => {
+    if (side === pair.a) ask(pair.now)
+    if (side === pair.a && type === 'readable') answered ||= pair.now
+    if (side === pair.b && type === 'readable' && !reply.has(connection)) {
+      reply.set(connection, writer(connection, answer))
+    }
+    if (side === pair.b) reply.get(connection)?.(pair.now)
+  }
+  const all = (): boolean => {
+    const b = pair.b.events.find(({ type }) => type === 'incoming')?.connection
+    return (
+      pair.a.bytesOf(a).length >= answer.length &&
+      b !== undefined &&
+      pair.b.bytesOf(b).length >= question.length
+    )
+  }
+  pair.run(all)
+  pair.pass(10_000_000)
+  assert.equal(pair.b.types().filter((type) => type === 'incoming').length, 1)
+  const b = pair.b.last('incoming').connection
+  assert.equal(Buffer.compare(pair.b.bytesOf(b), question), 0)
+  assert.equal(Buffer.compare(pair.a.bytesOf(a), answer), 0)
+  assert.equal(pair.b.machine.stats.halfOpen, 0)
+  return { a, took: answered - begun }
+}
+
+test('on a verified path the answer is there after one round trip, otherwise after two', () => {
+  for (const size of [1, 400, 1_170, 1_171, 50_000]) {
+    const question = pattern(size)
+    const answer = pattern(900, 3)
+    assert.equal(
+      converse(new Pair({ delay: DELAY }, verified), question, answer).took,
+      2 * DELAY,
+      `${size} bytes`,
+    )
+    assert.equal(
+      converse(new Pair({ delay: DELAY }), question, answer).took,
+      4 * DELAY,
+      `${size} bytes, not verified`,
+    )
+  }
+})
+
+test('the SYN waits for the first bytes, and is no larger than what every path takes', () => {
+  const pair = new Pair({ delay: DELAY }, verified)
+  const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+  pair.pass(5 * DELAY)
+  assert.equal(pair.sent.length, 0)
+  a.write(pair.now, pattern(5_000))
+  pair.run(() => pair.a.had('connected'))
+  assert.equal(typeOf(pair.sent[0]!.bytes), ST_SYN)
+  assert.equal(pair.sent[0]!.bytes.length, 1_200)
+  assert.equal(pair.now, 1_000_000 + 7 * DELAY)
+})
+
+test('lost, doubled and late packets of the handshake: everything arrives once and in order', () => {
+  for (let seed = 1; seed <= 300; seed++) {
+    const rng = seededRng(seed)
+    const isLossy = (): boolean => rng.uint32() % 10 < 3
+    const late = (): number => DELAY + (rng.uint32() % (3 * DELAY))
+    const pair = new Pair(
+      {
+        delay: DELAY,
+        fate: (_from, _bytes, now) =>
+          now > 9_000_000 ? [DELAY] : isLossy() ? (isLossy() ? [] : [late(), late()]) : [late()],
+      },
+      { ...(seed % 3 > 0 && verified), seed },
+    )
+    converse(pair, pattern(1 + (rng.uint32() % 4_000)), pattern(1 + (rng.uint32() % 4_000), 5))
+  }
+})
+
+test('the answer to the SYN is lost and what the acceptor says comes first: nothing of it is taken for the beginning', () => {
+  let lost = 0
+  const pair = new Pair(
+    {
+      delay: DELAY,
+      fate: (from, bytes) => (from === 'b' && typeOf(bytes) === ST_STATE && lost++ === 0 ? [] : [DELAY]),
+    },
+    verified,
+  )
+  converse(pair, pattern(300), pattern(3_000, 3))
+  assert.ok(lost > 1)
+})
+
+test('another path before the answer is there: the connection that began goes along', () => {
+  const second: Path = { remote: { address: '192.0.2.22', port: 1002 } }
+  const from: Path = { remote: { address: '192.0.2.11', port: 1001 } }
+  for (const both of [true, false]) {
+    const isVerified = (path: Path): boolean => both || path.remote.address !== from.remote.address
+    const pair = new Pair({ delay: DELAY }, { b: { isVerified } })
+    // What b says on the first path reaches nobody.
+    pair.route = (side, path) => {
+      if (side === pair.a) return path === second ? from : pair.a.path
+      return path.remote.address === from.remote.address ? second : undefined
+    }
+    const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    a.write(pair.now, pattern(200))
+    pair.run(() => pair.b.had('incoming'))
+    a.setPath(pair.now, second)
+    pair.run(() => pair.a.had('connected'))
+    const { connection } = pair.b.last('incoming')
+    pair.pass(5_000_000)
+    assert.equal(Buffer.compare(pair.b.bytesOf(pair.b.last('incoming').connection), pattern(200)), 0)
+    assert.deepEqual(pair.b.last('incoming').connection.path, from)
+    // Where the second path is not verified, there is nothing to tell the two apart from two.
+    assert.equal(pair.b.types().filter((type) => type === 'incoming').length, both ? 1 : 2)
+    assert.equal(pair.b.last('incoming').connection === connection, both)
+  }
+})
+
+test('a flood of SYNs with data: so many a second are taken at once, and none but from verified paths', () => {
+  const pair = new Pair({ delay: DELAY }, verified)
+  for (let n = 0; n < 1_000; n++) {
+    const one = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    one.write(pair.now, pattern(100))
+  }
+  pair.pass(DELAY)
+  assert.equal(pair.b.machine.stats.connections, 256)
+  pair.pass(3 * DELAY)
+  assert.equal(pair.b.machine.stats.connections, 1_000)
+  assert.equal(pair.b.machine.stats.halfOpen, 0)
+})
+
+test('a connection that is reset before its initiator was heard leaves nothing behind', () => {
+  const pair = new Pair({ delay: DELAY }, verified)
+  const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+  a.write(pair.now, pattern(100))
+  pair.run(() => pair.b.had('incoming'))
+  pair.b.last('incoming').connection.reset(pair.now)
+  pair.run(() => pair.a.had('closed'))
+  const { connections, halfOpen } = pair.b.machine.stats
+  assert.deepEqual([connections, halfOpen], [0, 0])
+})
