@@ -1,4 +1,4 @@
-import { SECOND, type Micros, type Path } from '../core/machine.ts'
+import { samePath, SECOND, type Micros, type Path } from '../core/machine.ts'
 
 /** An initiator that answers at all does so within its own retransmissions. */
 const LIFETIME: Micros = 30 * SECOND
@@ -39,7 +39,9 @@ export class HalfOpenTable {
 
   find(now: Micros, path: Path, connectionId: number): HalfOpen | undefined {
     const entry = this.#entries.get(keyOf(path, connectionId))
-    if (entry === undefined || now - entry.since < LIFETIME) return entry
+    // The key does not tell two carriers apart; of their handshakes the later one is kept.
+    if (entry === undefined || !samePath(entry.path, path)) return undefined
+    if (now - entry.since < LIFETIME) return entry
     this.remove(entry)
     return undefined
   }

@@ -1,7 +1,7 @@
 // The SYN takes the first bytes along: a round trip less where the path is verified, and the ordinary way everywhere else.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Path } from '../../../src/core/index.ts'
+import type { Carrier, Path } from '../../../src/core/index.ts'
 import type { UtpConnection } from '../../../src/utp/index.ts'
 import { ST_STATE, ST_SYN } from '../../../src/utp/packet.ts'
 import { Pair, pattern, seededRng, writer } from './harness.ts'
@@ -129,6 +129,30 @@ test('another path before the answer is there: the connection that began goes al
     // Where the second path is not verified, there is nothing to tell the two apart from two.
     assert.equal(pair.b.types().filter((type) => type === 'incoming').length, both ? 1 : 2)
     assert.equal(pair.b.last('incoming').connection === connection, both)
+  }
+})
+
+test('the other path differs only in what carries it at the acceptor', () => {
+  for (const isVerified of [(): boolean => true, (): boolean => false]) {
+    const pair = new Pair({ delay: DELAY }, { b: { isVerified } })
+    const [one, other] = [1, 2].map((): Carrier => ({ kind: 'relay', send: () => undefined }))
+    const second: Path = { remote: { address: '192.0.2.22', port: 1002 } }
+    const { remote } = pair.a.path
+    pair.route = (side, path) => {
+      if (side === pair.a) return { remote, via: path === second ? other : one } as Path
+      return path.via === other ? second : undefined
+    }
+    const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    a.write(pair.now, pattern(200))
+    pair.pass(DELAY)
+    a.setPath(pair.now, second)
+    pair.run(() => pair.b.had('readable'), 5_000_000)
+    pair.pass(4 * DELAY)
+    assert.equal(a.state, 'open')
+    const { connection } = pair.b.last('incoming')
+    assert.equal(Buffer.compare(pair.b.bytesOf(connection), pattern(200)), 0)
+    assert.equal(pair.b.types().filter((type) => type === 'incoming').length, 1)
+    assert.equal(connection.path.via, other)
   }
 })
 
