@@ -14,6 +14,8 @@ export interface HalfOpen {
   readonly ours: number
   readonly reorderLimit: number
   readonly since: Micros
+  /** When its initiator sent it, by its clock. */
+  readonly timestamp: number
   /** Its data was taken, and the connection is there: this is kept to answer the SYN again until the initiator is heard. */
   readonly withData: boolean
 }

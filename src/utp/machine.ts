@@ -270,7 +270,14 @@ export class UtpMachine implements Machine<UtpEvent> {
   #handleSyn(now: Micros, path: Path, bytes: Uint8Array): void {
     const packet = this.#packet
     const { connectionId } = packet
-    let entry = this.#halfOpen.find(now, path, connectionId) ?? this.#broughtAlong(now, path)
+    let entry = this.#halfOpen.find(now, path, connectionId)
+    const other = entry === undefined ? this.#halfOpen.findOnly(now, connectionId) : undefined
+    const isElsewhere = other?.sequence === packet.sequence
+    if (isElsewhere && other.withData) {
+      // One that was on its way for longer moves nothing back.
+      if (((packet.timestamp - other.timestamp) | 0) <= 0) return
+      entry = this.#broughtAlong(now, path, other)
+    }
     const isNew = entry?.sequence !== packet.sequence
     // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection. But
     // one that began with the SYN's data waits for the answer to the SYN.
@@ -288,7 +295,14 @@ export class UtpMachine implements Machine<UtpEvent> {
         ours: this.#rng.uint32() & 0xffff,
         reorderLimit: packet.reorderLimit,
         since: now,
-        withData: packet.payloadAt < bytes.length && packet.reorderLimit > 0 && this.#takesData(now, path),
+        withData:
+          packet.payloadAt < bytes.length &&
+          packet.reorderLimit > 0 &&
+          // It may be that very connection's, late.
+          !isElsewhere &&
+          this.#byId.find((connectionId + 1) & 0xffff, () => true) === undefined &&
+          this.#takesData(now, path),
+        timestamp: packet.timestamp,
       }
       this.#halfOpen.add(entry)
       this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
@@ -324,14 +338,14 @@ export class UtpMachine implements Machine<UtpEvent> {
     connection.beganWith = undefined
   }
 
-  /** The connection that began with this SYN on another path goes along with its initiator. */
-  #broughtAlong(now: Micros, path: Path): HalfOpen | undefined {
-    const { connectionId, sequence } = this.#packet
-    const entry = this.#halfOpen.findOnly(now, connectionId)
-    if (entry?.withData !== true || entry.sequence !== sequence || !this.#isVerified(path)) return undefined
-    const connection = this.#connections.find(entry.path, (connectionId + 1) & 0xffff)
+  /**
+   * The connection that began with this SYN on another path goes along with its initiator. That the SYN is the same, 32
+   * random bits say, which only those know who are on the verified path.
+   */
+  #broughtAlong(now: Micros, path: Path, entry: HalfOpen): HalfOpen | undefined {
+    const connection = this.#byId.find((entry.connectionId + 1) & 0xffff, (one) => one.beganWith === entry)
     if (connection === undefined) return undefined
-    const here = { ...entry, path }
+    const here = { ...entry, path, timestamp: this.#packet.timestamp }
     this.#halfOpen.remove(entry)
     this.#halfOpen.add(here)
     connection.beganWith = here
