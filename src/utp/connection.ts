@@ -350,9 +350,7 @@ export class UtpConnection implements Waiting {
       const handshake = this.#handshake
       if (handshake === undefined) return
       if (packet.type !== ST_STATE || !handshake.isAnsweredBy(packet)) {
-        if (!handshake.hasData(packet.ack)) return
-        // The peer goes on already, and its answer is missing.
-        handshake.repeat()
+        if (handshake.hasData(packet.ack)) handshake.hasten()
         this.#host.touch(this)
         return
       }

@@ -28,6 +28,7 @@ export class Handshake {
   readonly #timers: Timers
   readonly #sequence: number
   #synDue = true
+  #hastened = false
   #synTimes = 0
   #synSentAt: Micros = -1
   /** How often the third step was sent; −1 before the answer, and when it need not be repeated. */
@@ -62,6 +63,13 @@ export class Handshake {
   /** T_SYN. */
   repeat(): void {
     this.#synDue = true
+    this.#hastened = false
+  }
+
+  /** The peer goes on already, and its answer is missing: once between two timeouts, as packets make no more packets. */
+  hasten(): void {
+    if (this.#hastened) return
+    this.#hastened = this.#synDue = true
   }
 
   /** Another path, where no SYN was sent. */
