@@ -2,7 +2,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SECOND, type Path } from '../../src/core/index.ts'
 import { UtpMachine, type UtpConnection } from '../../src/utp/index.ts'
-import { HEADER_SIZE, ST_SYN, stamp, writeHeader, writePadding } from '../../src/utp/packet.ts'
+import {
+  CAPABILITIES_SIZE,
+  EXTENSION_BITS,
+  HEADER_SIZE,
+  ST_SYN,
+  stamp,
+  writeCapabilities,
+  writeHeader,
+  writePadding,
+} from '../../src/utp/packet.ts'
 import { pattern, seededRng } from '../unit/utp/harness.ts'
 
 /**
@@ -22,7 +31,9 @@ const LIMITS = {
 test('mutated datagrams neither crash a live machine, nor grow it, nor disturb an honest connection', () => {
   const seed = Number(process.env['FUZZ_SEED'] ?? 1)
   const random = seededRng(seed)
-  const machine = new UtpMachine({ rng: seededRng(seed + 1), ...LIMITS })
+  // From half of the paths what comes with a SYN is taken in at once.
+  const isVerified = ({ remote }: Path): boolean => remote.port % 2 === 0
+  const machine = new UtpMachine({ rng: seededRng(seed + 1), isVerified, ...LIMITS })
   const honest = new UtpMachine({ rng: seededRng(seed + 2) })
   const honestPath: Path = { remote: { address: '192.0.2.9', port: 9 } }
   const machinePath: Path = { remote: { address: '192.0.2.1', port: 1 } }
@@ -33,6 +44,7 @@ test('mutated datagrams neither crash a live machine, nor grow it, nor disturb a
   const live = new Set<UtpConnection>()
   let now = SECOND
   let accepted = 0
+  let withSyn = 0
   let answers = 0
   let honestTheirs: UtpConnection | undefined
   let honestGot = 0
@@ -58,6 +70,7 @@ test('mutated datagrams neither crash a live machine, nor grow it, nor disturb a
         const { connection, type } = event
         if (type === 'incoming') {
           accepted++
+          if (connection.beganWith !== undefined) withSyn++
           live.add(connection)
           if (connection.path === honestPath) honestTheirs = connection
           else connection.write(now, bytes.subarray(0, random.uint32() % 3_000))
@@ -82,6 +95,9 @@ test('mutated datagrams neither crash a live machine, nor grow it, nor disturb a
     const size = mutate(source, scratch, draw >>> 8, random)
     machine.handleDatagram(now, paths[draw & 63]!, scratch.subarray(0, size))
     if ((n & 63) === 0) drain()
+    // Another connection each time.
+    if ((n & 255) === 0)
+      writeHeader(corpus[SYN_WITH_DATA]!, ST_SYN, EXTENSION_BITS, draw >>> 16, draw & 0xffff)
     if ((n & 1_023) === 0) {
       now += 2_000
       if (honest.pollTimeout()!.at <= now) honest.handleTimeout(now)
@@ -119,6 +135,7 @@ test('mutated datagrams neither crash a live machine, nor grow it, nor disturb a
   assert.equal(honestGot, honestSent, `seed ${seed}`)
   // The mutations were not all refused at the door.
   assert.ok(accepted > DATAGRAMS / 20_000, `${accepted} connections accepted`)
+  assert.ok(withSyn >= DATAGRAMS / 1_000_000, `${withSyn} connections began with the data of their SYN`)
   assert.ok(answers > DATAGRAMS / 1_000, `${answers} datagrams answered`)
   // Everything a stranger made goes away.
   for (const connection of live) connection.reset(now)
@@ -131,6 +148,10 @@ test('mutated datagrams neither crash a live machine, nor grow it, nor disturb a
   assert.equal(machine.pollTimeout(), undefined)
 })
 
+/** The first so many of the corpus stay: {@link seeds}. */
+const KINDS = 8
+const SYN_WITH_DATA = 5
+
 /** One of each kind of packet. */
 function seeds(): Uint8Array[] {
   const list: Uint8Array[] = []
@@ -140,6 +161,11 @@ function seeds(): Uint8Array[] {
     stamp(bytes, 1, 2, 100_000, 1)
     list.push(bytes)
   }
+  const together = new Uint8Array(HEADER_SIZE + CAPABILITIES_SIZE + 200)
+  writeHeader(together, ST_SYN, EXTENSION_BITS, 102, 1_000)
+  writeCapabilities(together, HEADER_SIZE, 4_096)
+  stamp(together, 1, 2, 100_000, 0)
+  list.push(together)
   const sack = new Uint8Array(HEADER_SIZE + 10).fill(0x55)
   writeHeader(sack, 2, 1, 101, 1_001)
   stamp(sack, 1, 2, 100_000, 1)
@@ -173,7 +199,7 @@ function learn(corpus: Uint8Array[], answer: Uint8Array, draw: number): void {
   )
   stamp(next, draw, 3, draw & 4 ? 0 : 200_000, (view.readUInt16BE(16) - (draw & 8 ? 0 : 1)) & 0xffff)
   if (corpus.length < 512) corpus.push(next)
-  else corpus[7 + ((draw >>> 4) % 505)] = next
+  else corpus[KINDS + ((draw >>> 4) % (512 - KINDS))] = next
 }
 
 /** Copies `source` and changes a few things; @returns the size. */
