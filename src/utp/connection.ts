@@ -397,7 +397,7 @@ export class UtpConnection implements Waiting {
   handleReset(now: Micros, path: Path, packet: Packet): void {
     if (this.#state === 'closed') return
     if (this.#state === 'connecting') {
-      if (this.#handshake?.isAnsweredBy(packet) === true) this.#fail('ERR_NATWORK_UTP_REFUSED')
+      if (this.#handshake?.isOfSyn(packet.ack) === true) this.#fail('ERR_NATWORK_UTP_REFUSED')
       return
     }
     if (this.#unheard.some((one) => samePath(one, path))) return

@@ -45,9 +45,14 @@ export class Handshake {
   }
 
   /** Whether `ack` is that of our SYN, with the data that it took along or without. */
+  isOfSyn(ack: number): boolean {
+    return this.#synTimes > 0 && (ack === this.#sequence || this.hasData(ack))
+  }
+
+  /** Whether a STATE answers our SYN. */
   isAnsweredBy({ ack, reorderLimit }: Packet): boolean {
     // Of one of ours only the answer to the SYN tells capabilities: the number of any other STATE may be a later one.
-    return this.#synTimes > 0 && (ack === this.#sequence || (this.hasData(ack) && reorderLimit > 0))
+    return this.isOfSyn(ack) && (ack === this.#sequence || reorderLimit > 0)
   }
 
   /** Whether `ack` says that the SYN's data has arrived, too. */

@@ -193,4 +193,14 @@ test('a connection that is reset before its initiator was heard leaves nothing b
   pair.run(() => pair.a.had('closed'))
   const { connections, halfOpen } = pair.b.machine.stats
   assert.deepEqual([connections, halfOpen], [0, 0])
+
+  // The same where the answer to the SYN was lost: the RESET alone says it.
+  const other = new Pair({ delay: DELAY }, verified)
+  other.wire.fate = (side, bytes) => (side === 'b' && typeOf(bytes) === ST_STATE ? [] : [DELAY])
+  other.a.machine
+    .connect(other.now, other.b.path, undefined, { withData: true })
+    .write(other.now, pattern(100))
+  other.run(() => other.b.had('incoming'))
+  other.b.last('incoming').connection.reset(other.now)
+  other.run(() => other.a.had('closed'), 3 * DELAY)
 })
