@@ -298,7 +298,7 @@ export class UtpMachine implements Machine<UtpEvent> {
         withData:
           packet.payloadAt < bytes.length &&
           packet.reorderLimit > 0 &&
-          // It may be that very connection's, late.
+          // The same SYN was answered without elsewhere; or it is late, and a connection began with it.
           !isElsewhere &&
           this.#byId.find((connectionId + 1) & 0xffff, () => true) === undefined &&
           this.#takesData(now, path),
