@@ -100,8 +100,9 @@ async function run(shell: Shell, file: string, flags: RelayFlags): Promise<void>
     )
     await stopped(shell.signal)
     const { allocationCount: allocations } = await relay.snapshot()
-    logger.info('draining', { allocations, seconds: config.drain })
-    await relay.drain(config.drain * 1_000, config.alternate)
+    await relay.drain(config.drain * 1_000, config.alternate, () => {
+      logger.info('draining', { allocations, seconds: config.drain })
+    })
   } finally {
     await admin?.close()
     await relay?.close()

@@ -40,6 +40,8 @@ export type FromWorker =
       readonly freed: readonly string[]
     }
   | { readonly type: 'snapshot'; readonly id: number; readonly snapshot: RelaySnapshot }
+  /** No new allocations from here on. */
+  | { readonly type: 'draining' }
   | { readonly type: 'drained' }
 
 export interface WorkerSettings {

@@ -15,8 +15,12 @@ export interface RunningRelay {
    * @throws {UsageError} when they cannot be taken: the old ones hold.
    */
   configure(settings: WorkerSettings): void
-  /** See {@link TurnService.drain}. */
-  drain(milliseconds: number, alternate?: SocketAddress): Promise<void>
+  /**
+   * See {@link TurnService.drain}.
+   *
+   * @param begun called when no process takes new allocations any more.
+   */
+  drain(milliseconds: number, alternate: SocketAddress | undefined, begun: () => void): Promise<void>
   close(): Promise<void>
 }
 
@@ -41,7 +45,11 @@ export async function runHere(
       const { users, peers, tls, ...rest } = serviceOptions(config, file)
       service.configure({ ...rest, users, ...(peers && { peers }), ...(tls && { tls }) })
     },
-    drain: (milliseconds, alternate) => service.drain(milliseconds, alternate),
+    drain: (milliseconds, alternate, begun) => {
+      const drained = service.drain(milliseconds, alternate)
+      begun()
+      return drained
+    },
     close: () => service.close(),
   }
 }

@@ -14,6 +14,7 @@ import { keyOf, type FromWorker, type ToWorker, type WorkerSettings } from './me
 import { snapshotOf } from './snapshot.ts'
 
 let service: TurnService | undefined
+let starting: Promise<void> | undefined
 let worker = 0
 let workers = 1
 let logger: Logger = silentLogger
@@ -29,7 +30,8 @@ tell({ type: 'ready' })
 async function handle(message: ToWorker): Promise<void> {
   switch (message.type) {
     case 'start':
-      await start(message)
+      starting = start(message)
+      await starting
       break
     case 'configure':
       configure(message.settings)
@@ -43,8 +45,8 @@ async function handle(message: ToWorker): Promise<void> {
       for (const one of message.freed) elsewhere.delete(one)
       break
     case 'drain':
-      await service?.drain(message.milliseconds, message.alternate)
-      tell({ type: 'drained' })
+      await starting
+      await drain(message)
       break
     case 'snapshot':
       if (service === undefined) break
@@ -77,6 +79,13 @@ async function start(message: ToWorker & { type: 'start' }): Promise<void> {
     if (known === undefined) throw error
     tell({ type: 'failed', code: known.code, message: known.message })
   }
+}
+
+async function drain({ milliseconds, alternate }: ToWorker & { type: 'drain' }): Promise<void> {
+  const drained = service?.drain(milliseconds, alternate)
+  tell({ type: 'draining' })
+  await drained
+  tell({ type: 'drained' })
 }
 
 function configure(settings: WorkerSettings): void {

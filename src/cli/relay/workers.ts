@@ -122,22 +122,15 @@ export class RelayWorkers implements RunningRelay {
     )
   }
 
-  async drain(milliseconds: number, alternate?: SocketAddress): Promise<void> {
+  async drain(milliseconds: number, alternate: SocketAddress | undefined, begun: () => void): Promise<void> {
     this.#stopping = true
-    const drained = this.#places.map(
-      ({ worker }) =>
-        new Promise<void>((resolve) => {
-          if (worker === undefined || !worker.isConnected()) resolve()
-          worker?.once('exit', () => {
-            resolve()
-          })
-          worker?.on('message', ({ type }: FromWorker) => {
-            if (type === 'drained') resolve()
-          })
-        }),
-    )
+    for (const { restart } of this.#places) clearTimeout(restart)
+    const draining = this.#all('draining')
+    const drained = this.#all('drained')
     this.#tellAll({ type: 'drain', milliseconds, ...(alternate !== undefined && { alternate }) })
-    await Promise.all(drained)
+    await draining
+    begun()
+    await drained
   }
 
   /** Ends at once. */
@@ -188,6 +181,10 @@ export class RelayWorkers implements RunningRelay {
   }
 
   #start(place: Place, worker: Worker): void {
+    if (this.#stopping) {
+      worker.process.kill('SIGKILL')
+      return
+    }
     // The child's descriptors in the order of its `stdio`.
     let fd = FIRST_INHERITED
     const inherited = this.#held.map((port) => port.fdsOf(place.number - 1).map(() => fd++))
@@ -275,6 +272,24 @@ export class RelayWorkers implements RunningRelay {
       this.#asked.set(id, done)
       if (place.worker !== undefined) send(place.worker, { type: 'snapshot', id })
     })
+  }
+
+  /** Until each worker has told this, or is gone. */
+  async #all(what: FromWorker['type']): Promise<void> {
+    await Promise.all(
+      this.#places.map(
+        ({ worker }) =>
+          new Promise<void>((resolve) => {
+            if (worker === undefined || !worker.isConnected()) resolve()
+            worker?.once('exit', () => {
+              resolve()
+            })
+            worker?.on('message', ({ type }: FromWorker) => {
+              if (type === what) resolve()
+            })
+          }),
+      ),
+    )
   }
 
   #tellAll(message: ToWorker, but?: Place): void {
