@@ -1,6 +1,5 @@
 import {
   samePath,
-  SECOND,
   type Deadline,
   type Machine,
   type Micros,
@@ -8,13 +7,14 @@ import {
   type Transmit,
 } from '../core/machine.ts'
 import type { Rng } from '../core/ports.ts'
+import { Acceptor, type AcceptorHost } from './acceptor.ts'
 import { BlockPool } from './block-pool.ts'
 import { UtpConnection, type ConnectionHost, type ConnectionStart } from './connection.ts'
 import { Deadlines } from './deadlines.ts'
 import { utpUsageError } from './errors.ts'
 import type { UtpEvent } from './events.ts'
 import { FlightPool } from './flight.ts'
-import { HalfOpenTable, type HalfOpen } from './half-open.ts'
+import type { HalfOpen } from './half-open.ts'
 import { IdTable } from './id-table.ts'
 import {
   connectionSettings,
@@ -25,25 +25,10 @@ import {
   type UtpConnectionOptions,
   type UtpLimits,
 } from './options.ts'
-import {
-  CAPABILITIES_SIZE,
-  EXTENSION_BITS,
-  HEADER_SIZE,
-  Packet,
-  parsePacket,
-  ST_DATA,
-  ST_RESET,
-  ST_STATE,
-  ST_SYN,
-  stamp,
-  writeCapabilities,
-  writeHeader,
-} from './packet.ts'
+import { HEADER_SIZE, Packet, parsePacket, ST_RESET, ST_SYN, stamp, writeHeader } from './packet.ts'
 import { PathTable } from './path-table.ts'
 import { FIRST_WINDOW, ReceiveBudget } from './receive-window.ts'
-import { REORDER_LIMIT } from './receiver.ts'
 import { ResetLimiter } from './reset-limiter.ts'
-import { sequenceDistance } from './sequence.ts'
 import { Scratch } from './scratch.ts'
 
 export interface UtpMachineOptions extends UtpLimits {
@@ -59,11 +44,6 @@ export interface UtpMachineOptions extends UtpLimits {
 const MAX_ANSWERS = 1_024
 /** A connection takes datagrams from its path and the few before it. */
 const MAX_PATHS = 4
-/** How far the first packet of a new connection may lie beyond the SYN: those before it may be late. */
-const FIRST_FLIGHT = 1_024
-
-/** SYNs a second whose data may be taken; that of others comes again when they have shown who they are. */
-const MAX_WITH_DATA = 256
 
 /**
  * Datagrams that a connection sends before the next one's turn. More spare the processor's cache on both sides (10 % of
@@ -89,12 +69,11 @@ export interface UtpMachineStats {
 export class UtpMachine implements Machine<UtpEvent> {
   readonly #rng: Rng
   readonly #limits: MachineLimits
-  readonly #isVerified: (path: Path) => boolean
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
   /** By the id they receive with alone, for peers that come from a new address. Bounded by `maxConnections`. */
   readonly #byId = new IdTable()
-  readonly #halfOpen: HalfOpenTable
+  readonly #acceptor: Acceptor
   readonly #resets: ResetLimiter
   readonly #deadlines = new Deadlines<UtpConnection>()
   readonly #budget: ReceiveBudget
@@ -113,9 +92,6 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** Datagrams that the first of them has sent in its turn. */
   #turn = 0
   #count = 0
-  /** {@link MAX_WITH_DATA} */
-  #withData = 0
-  #withDataSince: Micros = 0
   #resetsSent = 0
   #unknown = 0
 
@@ -123,9 +99,8 @@ export class UtpMachine implements Machine<UtpEvent> {
   constructor(options: UtpMachineOptions) {
     this.#rng = options.rng
     this.#limits = machineLimits(options)
-    this.#isVerified = options.isVerified ?? (() => false)
     this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
-    this.#halfOpen = new HalfOpenTable(this.#limits.maxHalfOpen)
+    this.#acceptor = new Acceptor(this.#acceptorHost(options), this.#limits.maxHalfOpen)
     this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
     this.#budget = new ReceiveBudget(this.#limits.receiveBudget, this.#limits.socketBuffer)
     const scratch = new Scratch()
@@ -150,7 +125,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   get stats(): UtpMachineStats {
     return {
       connections: this.#count,
-      halfOpen: this.#halfOpen.size,
+      halfOpen: this.#acceptor.size,
       receiveBytes: this.#budget.used,
       resetsSent: this.#resetsSent,
       unknown: this.#unknown,
@@ -202,12 +177,12 @@ export class UtpMachine implements Machine<UtpEvent> {
     if (!parsePacket(bytes, packet)) return false
     if (packet.type === ST_RESET) return this.#handleReset(now, path)
     if (packet.type === ST_SYN) {
-      this.#handleSyn(now, path, bytes)
+      this.#acceptor.handleSyn(now, path, packet, bytes)
       return true
     }
     const connection = this.#connections.find(path, packet.connectionId) ?? this.#establish(now, path)
     if (connection === undefined) return true
-    if (connection.beganWith !== undefined) this.#answered(connection)
+    if (connection.beganWith !== undefined) this.#acceptor.answered(connection)
     connection.handlePacket(now, path, packet, bytes)
     return true
   }
@@ -262,130 +237,38 @@ export class UtpMachine implements Machine<UtpEvent> {
     return { at: first.heapAt, reason: first.deadlineReason }
   }
 
+  #acceptorHost({ rng, isVerified = () => false }: UtpMachineOptions): AcceptorHost {
+    return {
+      rng,
+      isVerified,
+      hasRoom: () => this.#limits.accept && this.#count < this.#limits.maxConnections,
+      firstWindow: () => Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0)),
+      find: (path, receiveId) => this.#connections.find(path, receiveId),
+      findAnywhere: (receiveId, fits) => this.#byId.find(receiveId, fits),
+      accept: (now, path, entry) => this.#accept(now, path, entry),
+      move: (now, connection, path) => {
+        this.#move(now, connection, path)
+      },
+      answer: (transmit) => {
+        this.#answer(transmit)
+      },
+      refuse: (now, path) => {
+        this.#sendReset(now, path)
+      },
+    }
+  }
+
   #emit(event: UtpEvent): void {
     // The places are used again: cutting the array short costs more than all the rest of an event.
     this.#events[this.#eventCount++] = event
   }
 
-  #handleSyn(now: Micros, path: Path, bytes: Uint8Array): void {
-    const packet = this.#packet
-    const { connectionId } = packet
-    let entry = this.#halfOpen.find(now, path, connectionId)
-    const other = entry === undefined ? this.#halfOpen.findOnly(now, connectionId) : undefined
-    const isElsewhere = other?.sequence === packet.sequence
-    if (isElsewhere && other.withData) {
-      // One that was on its way for longer moves nothing back.
-      if (((packet.timestamp - other.timestamp) | 0) <= 0) return
-      entry = this.#broughtAlong(now, path, other)
-    }
-    const isNew = entry?.sequence !== packet.sequence
-    // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection. But
-    // one that began with the SYN's data waits for the answer to the SYN.
-    const isKnown = this.#connections.find(path, (connectionId + 1) & 0xffff) !== undefined
-    if (isNew ? isKnown : isKnown !== entry?.withData) return
-    if (entry === undefined || isNew) {
-      if (!this.#limits.accept || this.#count >= this.#limits.maxConnections) {
-        this.#sendReset(now, path)
-        return
-      }
-      entry = {
-        path,
-        connectionId,
-        sequence: packet.sequence,
-        ours: this.#rng.uint32() & 0xffff,
-        reorderLimit: packet.reorderLimit,
-        since: now,
-        withData:
-          packet.payloadAt < bytes.length &&
-          packet.reorderLimit > 0 &&
-          // The same SYN was answered without elsewhere; or it is late, and a connection began with it.
-          !isElsewhere &&
-          this.#byId.find((connectionId + 1) & 0xffff, () => true) === undefined &&
-          this.#takesData(now, path),
-        timestamp: packet.timestamp,
-      }
-      this.#halfOpen.add(entry)
-      this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
-      if (entry.withData) this.#openWithData(now, entry, bytes)
-      return
-    }
-    this.#answer({ path, data: this.#synAnswer(now, entry, packet.timestamp) })
-  }
-
-  /** Such a connection is there before its initiator has shown that it gets our answers, and to look costs time: not too often. */
-  #takesData(now: Micros, path: Path): boolean {
-    if (now - this.#withDataSince >= SECOND) {
-      this.#withDataSince = now
-      this.#withData = 0
-    }
-    return this.#withData++ < MAX_WITH_DATA && this.#isVerified(path)
-  }
-
-  /** The initiator knows nothing of us yet: that our answer reached it, its first packet will show. */
-  #openWithData(now: Micros, entry: HalfOpen, bytes: Uint8Array): void {
-    const packet = this.#packet
-    const connection = this.#accept(now, entry.path, entry)
-    connection.beganWith = entry
-    packet.type = ST_DATA
-    packet.sequence = (entry.sequence + 1) & 0xffff
-    packet.ack = (entry.ours - 1) & 0xffff
-    connection.handlePacket(now, entry.path, packet, bytes)
-  }
-
-  /** The initiator has our answer, or there is nobody to answer. */
-  #answered(connection: UtpConnection): void {
-    if (connection.beganWith !== undefined) this.#halfOpen.remove(connection.beganWith)
-    connection.beganWith = undefined
-  }
-
-  /**
-   * The connection that began with this SYN on another path goes along with its initiator. That the SYN is the same, 32
-   * random bits say, which only those know who are on the verified path.
-   */
-  #broughtAlong(now: Micros, path: Path, entry: HalfOpen): HalfOpen | undefined {
-    const connection = this.#byId.find((entry.connectionId + 1) & 0xffff, (one) => one.beganWith === entry)
-    if (connection === undefined) return undefined
-    const here = { ...entry, path, timestamp: this.#packet.timestamp }
-    this.#halfOpen.remove(entry)
-    this.#halfOpen.add(here)
-    connection.beganWith = here
-    this.#move(now, connection, path)
-    return here
-  }
-
-  /** STATE that acknowledges the SYN. It tells our capabilities only to peers that told theirs, and so is never larger. */
-  #synAnswer(now: Micros, entry: HalfOpen, timestamp: number): Uint8Array {
-    const capable = entry.reorderLimit > 0
-    const data = new Uint8Array(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
-    writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
-    const ack = (entry.sequence + Number(entry.withData)) & 0xffff
-    if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
-    const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
-    const window = Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0))
-    stamp(data, now, difference, window, ack)
-    return data
-  }
-
-  /**
-   * A packet for no connection. It makes one when it belongs to a handshake and shows that its sender got our answer: its
-   * ack is one less than the random number we chose (libutp and we count the answer as carrying the number of our first
-   * DATA). Only then is there a connection, and the application hears of it; the address in a SYN may be invented, and
-   * until its owner answers it gets one small packet and some bytes of memory, no more. The proof may come by another path
-   * than the SYN: the initiator has found a better one meanwhile.
-   *
-   * An initiator that says nothing until it is spoken to is not kept waiting: ours sends a STATE at once (see
-   * `UtpConnection`), and libutp's acceptor cannot speak first either (it may not write before the first DATA), so no
-   * program written for libutp relies on it.
-   */
+  /** A packet for no connection. It makes one when it completes a handshake; only then does the application hear of it. */
   #establish(now: Micros, path: Path): UtpConnection | undefined {
-    const packet = this.#packet
-    const connectionId = (packet.connectionId - 1) & 0xffff
-    const here = this.#halfOpen.find(now, path, connectionId)
-    const entry = here ?? this.#halfOpen.findOnly(now, connectionId)
-    if (entry === undefined || entry.withData || !proves(packet, entry)) {
-      return here === undefined || here.withData ? this.#follow(now, path) : undefined
+    const entry = this.#acceptor.take(now, path, this.#packet)
+    if (entry === undefined) {
+      return this.#acceptor.isWaiting(now, path, this.#packet) ? undefined : this.#follow(now, path)
     }
-    this.#halfOpen.remove(entry)
     if (this.#count >= this.#limits.maxConnections) {
       this.#sendReset(now, path)
       return undefined
@@ -526,19 +409,13 @@ export class UtpMachine implements Machine<UtpEvent> {
 
   #forget(connection: UtpConnection): void {
     const { path, olderPaths, receiveId } = connection
-    this.#answered(connection)
+    this.#acceptor.answered(connection)
     this.#connections.remove(path, receiveId)
     for (const older of olderPaths) this.#connections.remove(older, receiveId)
     this.#byId.remove(connection)
     this.#deadlines.remove(connection)
     this.#count--
   }
-}
-
-/** Whether the packet shows that its sender got our answer to that SYN. */
-function proves({ ack, sequence }: Packet, entry: HalfOpen): boolean {
-  const beyond = sequenceDistance(sequence, entry.sequence)
-  return ack === ((entry.ours - 1) & 0xffff) && beyond >= 1 && beyond <= FIRST_FLIGHT
 }
 
 function sendingWith(connection: UtpConnection | undefined, id: number): UtpConnection | undefined {

@@ -1,0 +1,195 @@
+import { SECOND, type Micros, type Path, type Transmit } from '../core/machine.ts'
+import type { Rng } from '../core/ports.ts'
+import type { UtpConnection } from './connection.ts'
+import { HalfOpenTable, type HalfOpen } from './half-open.ts'
+import {
+  CAPABILITIES_SIZE,
+  EXTENSION_BITS,
+  HEADER_SIZE,
+  ST_DATA,
+  ST_STATE,
+  stamp,
+  writeCapabilities,
+  writeHeader,
+  type Packet,
+} from './packet.ts'
+import { REORDER_LIMIT } from './receiver.ts'
+import { sequenceDistance } from './sequence.ts'
+
+/** How far the first packet of a new connection may lie beyond the SYN: those before it may be late. */
+const FIRST_FLIGHT = 1_024
+
+/** SYNs a second whose data may be taken; that of others comes again when they have shown who they are. */
+const MAX_WITH_DATA = 256
+
+/** The machine, as far as its acceptor needs it. */
+export interface AcceptorHost {
+  readonly rng: Rng
+  /** See `UtpMachineOptions.isVerified`. */
+  readonly isVerified: (path: Path) => boolean
+  /** Whether there may be one connection more. */
+  hasRoom(): boolean
+  /** What a new connection can receive at first, in bytes. */
+  firstWindow(): number
+  find(path: Path, receiveId: number): UtpConnection | undefined
+  /** On whichever path it is. */
+  findAnywhere(receiveId: number, fits: (connection: UtpConnection) => boolean): UtpConnection | undefined
+  /** A connection begins, and the application hears of it. */
+  accept(now: Micros, path: Path, entry: HalfOpen): UtpConnection
+  move(now: Micros, connection: UtpConnection, path: Path): void
+  answer(transmit: Transmit): void
+  /** In answer to the current packet. */
+  refuse(now: Micros, path: Path): void
+}
+
+/**
+ * The acceptor's side of the handshake: answers SYNs, and says when their initiators have shown that they get the answers.
+ * Until then the address in a SYN may be invented: its owner gets one small packet, and it costs us some bytes of memory, no
+ * more. The one exception are paths that are known to be true: what a SYN brings along is taken there at once.
+ */
+export class Acceptor {
+  readonly #host: AcceptorHost
+  readonly #halfOpen: HalfOpenTable
+  /** {@link MAX_WITH_DATA} */
+  #withData = 0
+  #withDataSince: Micros = 0
+
+  constructor(host: AcceptorHost, maxHalfOpen: number) {
+    this.#host = host
+    this.#halfOpen = new HalfOpenTable(maxHalfOpen)
+  }
+
+  /** Handshakes in waiting. */
+  get size(): number {
+    return this.#halfOpen.size
+  }
+
+  handleSyn(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
+    const { connectionId } = packet
+    let entry = this.#halfOpen.find(now, path, connectionId)
+    const other = entry === undefined ? this.#halfOpen.findOnly(now, connectionId) : undefined
+    const isElsewhere = other?.sequence === packet.sequence
+    if (isElsewhere && other.withData) {
+      // One that was on its way for longer moves nothing back.
+      if (((packet.timestamp - other.timestamp) | 0) <= 0) return
+      entry = this.#broughtAlong(now, path, packet, other)
+    }
+    // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection. But
+    // one that began with the SYN's data waits for the answer to the SYN.
+    const isKnown = this.#host.find(path, receiveIdOf(connectionId)) !== undefined
+    if (entry?.sequence !== packet.sequence) {
+      if (!isKnown) this.#begin(now, path, packet, bytes, isElsewhere)
+    } else if (isKnown === entry.withData) this.#answer(now, entry, packet)
+  }
+
+  /**
+   * The handshake that this packet, which is for no connection, shows to be complete: its sender got our answer, as its ack
+   * is one less than the random number we chose (libutp and we count the answer as carrying the number of our first DATA).
+   * The proof may come by another path than the SYN: the initiator has found a better one meanwhile. It waits no longer.
+   *
+   * An initiator that says nothing until it is spoken to is not kept waiting: ours sends a STATE at once (see
+   * `UtpConnection`), and libutp's acceptor cannot speak first either (it may not write before the first DATA), so no
+   * program written for libutp relies on it.
+   */
+  take(now: Micros, path: Path, packet: Packet): HalfOpen | undefined {
+    const id = synIdOf(packet.connectionId)
+    const entry = this.#halfOpen.find(now, path, id) ?? this.#halfOpen.findOnly(now, id)
+    if (entry === undefined || entry.withData || !proves(packet, entry)) return undefined
+    this.#halfOpen.remove(entry)
+    return entry
+  }
+
+  /** Whether a handshake on that path waits for its proof. */
+  isWaiting(now: Micros, path: Path, { connectionId }: Packet): boolean {
+    return this.#halfOpen.find(now, path, synIdOf(connectionId))?.withData === false
+  }
+
+  /** The initiator of a connection that began with the SYN's data has our answer, or there is nobody to answer. */
+  answered(connection: UtpConnection): void {
+    if (connection.beganWith !== undefined) this.#halfOpen.remove(connection.beganWith)
+    connection.beganWith = undefined
+  }
+
+  #begin(now: Micros, path: Path, packet: Packet, bytes: Uint8Array, isElsewhere: boolean): void {
+    const host = this.#host
+    if (!host.hasRoom()) {
+      host.refuse(now, path)
+      return
+    }
+    const { connectionId, sequence, reorderLimit, timestamp } = packet
+    const withData =
+      packet.payloadAt < bytes.length &&
+      reorderLimit > 0 &&
+      // The same SYN was answered without elsewhere; or it is late, and a connection began with it.
+      !isElsewhere &&
+      host.findAnywhere(receiveIdOf(connectionId), () => true) === undefined &&
+      this.#takesData(now, path)
+    const ours = host.rng.uint32() & 0xffff
+    const entry = { path, connectionId, sequence, ours, reorderLimit, since: now, withData, timestamp }
+    this.#halfOpen.add(entry)
+    this.#answer(now, entry, packet)
+    if (withData) this.#openWithData(now, entry, packet, bytes)
+  }
+
+  /** Such a connection is there before its initiator has shown that it gets our answers, and to look costs time: not too often. */
+  #takesData(now: Micros, path: Path): boolean {
+    if (now - this.#withDataSince >= SECOND) {
+      this.#withDataSince = now
+      this.#withData = 0
+    }
+    return this.#withData++ < MAX_WITH_DATA && this.#host.isVerified(path)
+  }
+
+  /** The initiator knows nothing of us yet: that our answer reached it, its first packet will show. */
+  #openWithData(now: Micros, entry: HalfOpen, packet: Packet, bytes: Uint8Array): void {
+    const connection = this.#host.accept(now, entry.path, entry)
+    connection.beganWith = entry
+    packet.type = ST_DATA
+    packet.sequence = (entry.sequence + 1) & 0xffff
+    packet.ack = (entry.ours - 1) & 0xffff
+    connection.handlePacket(now, entry.path, packet, bytes)
+  }
+
+  /**
+   * The connection that began with this SYN on another path goes along with its initiator. That the SYN is the same, 32
+   * random bits say, which only those know who are on the verified path.
+   */
+  #broughtAlong(now: Micros, path: Path, { timestamp }: Packet, entry: HalfOpen): HalfOpen | undefined {
+    const id = receiveIdOf(entry.connectionId)
+    const connection = this.#host.findAnywhere(id, (one) => one.beganWith === entry)
+    if (connection === undefined) return undefined
+    const here = { ...entry, path, timestamp }
+    this.#halfOpen.remove(entry)
+    this.#halfOpen.add(here)
+    connection.beganWith = here
+    this.#host.move(now, connection, path)
+    return here
+  }
+
+  /** STATE that acknowledges the SYN. It tells our capabilities only to peers that told theirs, and so is never larger. */
+  #answer(now: Micros, entry: HalfOpen, { timestamp }: Packet): void {
+    const capable = entry.reorderLimit > 0
+    const data = new Uint8Array(HEADER_SIZE + (capable ? CAPABILITIES_SIZE : 0))
+    writeHeader(data, ST_STATE, capable ? EXTENSION_BITS : 0, entry.connectionId, entry.ours)
+    const ack = (entry.sequence + Number(entry.withData)) & 0xffff
+    if (capable) writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
+    const difference = timestamp === 0 ? 0 : (now - timestamp) >>> 0
+    stamp(data, now, difference, this.#host.firstWindow(), ack)
+    this.#host.answer({ path: entry.path, data })
+  }
+}
+
+/** BEP 29: the SYN alone has the id that its initiator receives with; we receive with the next one. */
+function receiveIdOf(synId: number): number {
+  return (synId + 1) & 0xffff
+}
+
+function synIdOf(receiveId: number): number {
+  return (receiveId - 1) & 0xffff
+}
+
+/** Whether the packet shows that its sender got our answer to that SYN. */
+function proves({ ack, sequence }: Packet, entry: HalfOpen): boolean {
+  const beyond = sequenceDistance(sequence, entry.sequence)
+  return ack === ((entry.ours - 1) & 0xffff) && beyond >= 1 && beyond <= FIRST_FLIGHT
+}
