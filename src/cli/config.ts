@@ -169,7 +169,7 @@ const schema = z.strictObject({
           perSecond: z.int().min(1, PER_SECOND).max(10_000, PER_SECOND),
         }),
       ],
-      'write true, or { packets: 165000, perSecond: 3000 }',
+      'write true, or { packets: 200000, perSecond: 4000 }',
     )
     .default(false),
   /** The TCP port where a helper takes TLS from networks that block UDP; `auto`: 443, else the number of `port`; `off`: none. */

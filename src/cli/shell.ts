@@ -79,7 +79,7 @@ interface HelperFlags {
 /** Of `up`, and of the commands that connect. */
 export const exhaustiveOption = [
   '--exhaustive [packets@rate]',
-  'where both routers give random ports, search all of them (165000@3000 by default); the other node must want it too',
+  'where both routers give random ports, search all of them (200000@4000 by default); the other node must want it too',
 ] as const
 
 /** Of the commands that connect. */
@@ -94,7 +94,7 @@ function parseExhaustive(said: string | true): Config['exhaustive'] {
   if (packets !== undefined) return { packets: Number(packets), perSecond: Number(perSecond) }
   throw new UsageError(
     'ERR_NATWORK_ARGUMENT',
-    `--exhaustive: "${said.slice(0, 80)}" is not PACKETS@RATE: write for example 165000@3000`,
+    `--exhaustive: "${said.slice(0, 80)}" is not PACKETS@RATE: write for example 200000@4000`,
   )
 }
 

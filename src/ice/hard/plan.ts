@@ -4,7 +4,7 @@ import type { Rng } from '../../core/ports.ts'
 import { scopeOf } from '../../core/scope.ts'
 import { OPENING_TTL, SEARCH_BUDGET } from '../bounds.ts'
 import type { ExhaustiveBudget, IceCandidate, NatHints, SearchMethod } from '../types.ts'
-import { allPorts, around, blockOf, inTurn, then, windowFrom, type PortOrder } from './ports.ts'
+import { allPorts, around, blockOf, inTurn, then, windowFrom, PORTS, type PortOrder } from './ports.ts'
 
 /** What a side's NAT lets the other know and do. */
 export type Reach =
@@ -161,14 +161,15 @@ function meet({ remote }: PlanInput, first: SocketAddress): Plan {
 function searchNarrow({ local, remote, rng }: PlanInput, first: SocketAddress): Plan {
   const { address, port } = first
   const last = remote.lastPort ?? port
-  const order = (): PortOrder =>
-    remote.ports === 'sequential' ? windowFrom(last, remote.step ?? 1, RUN) : blockOf(last, BLOCK, rng)
+  const isRun = remote.ports === 'sequential'
+  const order = (): PortOrder => (isRun ? windowFrom(last, remote.step ?? 1, RUN) : blockOf(last, BLOCK, rng))
+  // More flows of a sequential NAT's would leave what the peer aims at.
+  const budget = local.ports === 'sequential' ? 3 * RUN : 2 * SEARCH_BUDGET
   return {
     method: 'search',
-    sockets: RUN,
+    sockets: socketsFor(budget, isRun ? RUN : BLOCK),
     targets: { address, order },
-    // A sequential NAT's run is used up by one flow per socket: more would leave what the peer aims at.
-    budget: local.ports === 'sequential' ? 3 * RUN : 2 * SEARCH_BUDGET,
+    budget,
     perSecond: 1000,
     ttl: undefined,
     again: undefined,
@@ -176,7 +177,7 @@ function searchNarrow({ local, remote, rng }: PlanInput, first: SocketAddress): 
   }
 }
 
-/** Every port of the peer's, from one socket, as long as the budget lasts. */
+/** Every port of the peer's, as long as the budget lasts. */
 function searchAll(
   { controlling, rng }: PlanInput,
   { address }: SocketAddress,
@@ -184,7 +185,7 @@ function searchAll(
 ): Plan {
   return {
     method: 'search',
-    sockets: 0,
+    sockets: socketsFor(packets, PORTS),
     targets: { address, order: () => allPorts(rng) },
     budget: packets,
     agreed: packets,
@@ -194,6 +195,11 @@ function searchAll(
     again: undefined,
     rounds: 1,
   }
+}
+
+/** Beside the endpoint's own: one for each further walk over the targets. */
+function socketsFor(packets: number, targets: number): number {
+  return Math.ceil(packets / targets) - 1
 }
 
 function isNarrow({ ports }: NatHints): boolean {

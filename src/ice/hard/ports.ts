@@ -6,6 +6,9 @@ export type PortOrder = () => number | undefined
 const FIRST = 1024
 const LAST = 65_535
 
+/** N: those that NATs give. */
+export const PORTS = LAST - FIRST + 1
+
 /** Every port from 1024 on, once, in an order that only this call knows. */
 export function allPorts(rng: Rng): PortOrder {
   return shuffled(FIRST, LAST, rng)

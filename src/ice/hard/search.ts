@@ -23,7 +23,8 @@ export class Search {
   /** What is to be sent next; bounded by sockets × targets × 2. */
   #queue: { via: Carrier | undefined; to: SocketAddress; ttl: number | undefined; at: Micros }[] = []
   #order: PortOrder | undefined
-  #turn = 0
+  /** Walks over all targets so far: each by another socket, since a flow that a NAT still remembers is no new guess. */
+  #walks = 0
   #round = 0
   #roundAt: Micros
   #nextAt: Micros
@@ -113,15 +114,12 @@ export class Search {
     if (!this.active || this.#sent >= this.#plan.budget) return false
     const [first] = this.#queue
     if (first !== undefined) return first.at <= now
-    return this.#order !== undefined && this.#isFree()
+    return this.#order !== undefined && this.#walksOver
   }
 
-  /** Whether targets are tried as they come, rather than each by one socket. */
-  #isFree(): boolean {
-    return (
-      this.#plan.method === 'probe' ||
-      (this.#plan.method === 'search' && (this.#plan.sockets === 0 || this.#sockets.size > 0))
-    )
+  /** Whether one socket sends to all targets, rather than each to one. */
+  get #walksOver(): boolean {
+    return this.#plan.method === 'probe' || this.#plan.method === 'search'
   }
 
   #sendOne(now: Micros): void {
@@ -134,12 +132,12 @@ export class Search {
     if (isList(targets)) return
     const port = this.#order?.()
     if (port === undefined) {
-      // From the start; but every socket has another target this time.
       this.#order = method === 'probe' ? undefined : targets.order(this.#round)
-      this.#turn++
+      this.#walks++
       return
     }
-    const via = this.#inTurn[this.#turn++ % Math.max(1, this.#inTurn.length)]
+    // The endpoint's own socket is the first.
+    const via = this.#inTurn[(this.#walks - 1) % Math.max(1, this.#inTurn.length)]
     this.#probe(now, via, { address: targets.address, port }, ttl)
   }
 

@@ -22,7 +22,7 @@ export const builtInStacks = {
   },
   'natwork-exhaustive': {
     description:
-      'natwork with the exhaustive search switched on at both nodes, for two NATs with a random port per destination: up to a minute and 165,000 packets. Give it --timeout 90.',
+      'natwork with the exhaustive search switched on at both nodes, for two NATs with a random port per destination: up to a minute and 200,000 packets. Give it --timeout 90.',
     again: true,
     program: 'natwork',
     args: ['--exhaustive'],
