@@ -4,6 +4,7 @@ import { LineCounter, parseDocument, type Document } from 'yaml'
 import { z } from 'zod'
 import { parseAddress, UsageError, type SocketAddress } from '../core/index.ts'
 import { parseHelper } from '../network/helper-reference.ts'
+import { checkPublicAddresses } from '../network/one-to-one.ts'
 import { isNodeId, type NodeId } from '../network/node-id.ts'
 import { parseStunUri } from '../stun/uri.ts'
 import type { Folders } from './folders.ts'
@@ -24,7 +25,16 @@ export interface SharedService {
 export type Flags = Partial<
   Pick<
     Config,
-    'host' | 'port' | 'logLevel' | 'portMapping' | 'mdns' | 'helpers' | 'help' | 'exhaustive' | 'tlsPort'
+    | 'host'
+    | 'port'
+    | 'logLevel'
+    | 'portMapping'
+    | 'publicAddresses'
+    | 'mdns'
+    | 'helpers'
+    | 'help'
+    | 'exhaustive'
+    | 'tlsPort'
   >
 > & {
   readonly config?: string
@@ -65,6 +75,11 @@ export function loadConfig(folders: Folders, env: NodeJS.ProcessEnv, flags: Flag
   }
   if (flags.helpers !== undefined) {
     values['helpers'] = check(schema.shape.helpers, fields, flags.helpers, () => '--helper')
+  }
+  const { publicAddresses } = flags
+  if (publicAddresses !== undefined) {
+    const { publicAddresses: known } = schema.shape
+    values['publicAddresses'] = check(known, fields, publicAddresses, () => '--public-address')
   }
   if (flags.mdns !== undefined) values['mdns'] = flags.mdns
   if (flags.help !== undefined) values['help'] = flags.help
@@ -122,6 +137,17 @@ const helperTextSchema = z.string().transform((text, context) => {
   }
 })
 
+const publicAddressesSchema = z
+  .array(z.string(), 'write IP addresses, one a line')
+  .transform((given, context) => {
+    try {
+      return checkPublicAddresses(given)
+    } catch (error) {
+      context.addIssue((error as Error).message)
+      return z.NEVER
+    }
+  })
+
 const service: z.ZodType<SharedService> = z.preprocess(
   (value) => (typeof value === 'string' ? { target: value } : value),
   z.strictObject({
@@ -151,6 +177,8 @@ const schema = z.strictObject({
   udpDriver: z.enum(['auto', 'native', 'dgram'], 'write one of auto, native, dgram').default('auto'),
   /** STUN servers that tell this node its public address. */
   stun: z.array(stunSchema).default([]),
+  /** Addresses by which others reach every port of this machine, though no interface of it has them: behind a 1:1 NAT. */
+  publicAddresses: publicAddressesSchema.default([]),
   /** Asks the router to let others in to the node's port. */
   portMapping: z.boolean('write true or false').default(true),
   /** Find the nodes of the same network by multicast DNS, and be found; `browse`: find alone. */

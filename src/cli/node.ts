@@ -146,6 +146,7 @@ export class LocalNode {
         host: config.host,
         port: config.port,
         stun: config.stun,
+        publicAddresses: config.publicAddresses,
         portMapping: config.portMapping,
         mdns: config.mdns,
         helpers: config.helpers,

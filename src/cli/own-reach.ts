@@ -18,6 +18,7 @@ export async function openOwnReach(
     host: config.host,
     port: 0,
     stun: config.stun,
+    publicAddresses: config.publicAddresses,
     helpers: config.helpers,
     // It shares nothing: nobody needs to find it.
     mdns: config.mdns !== false && 'browse',

@@ -49,12 +49,14 @@ export function readSettings(shell: Shell, command: Command): Settings {
   const { host, port, logLevel, config: file } = command.optsWithGlobals<Record<string, string>>()
   const { portMap } = command.optsWithGlobals<{ portMap?: boolean }>()
   const { helper: helpers, helpOthers: help, exhaustive, tlsPort } = command.optsWithGlobals<HelperFlags>()
+  const { publicAddress: publicAddresses } = command.optsWithGlobals<{ publicAddress?: string[] }>()
   const { mdns } = command.optsWithGlobals<{ mdns?: true }>()
   const flags: Flags = {
     ...(host !== undefined && { host }),
     ...(port !== undefined && { port: /^\d+$/.test(port) ? Number(port) : Number.NaN }),
     ...(logLevel !== undefined && { logLevel: logLevel as Config['logLevel'] }),
     ...(portMap === false && { portMapping: false }),
+    ...(publicAddresses !== undefined && { publicAddresses }),
     ...(mdns !== undefined && { mdns }),
     ...(file !== undefined && { config: file }),
     ...(helpers !== undefined && { helpers }),

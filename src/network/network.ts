@@ -18,6 +18,7 @@ import {
   type NetworkOptions,
   type NetworkTimeouts,
 } from './options.ts'
+import { checkPublicAddresses } from './one-to-one.ts'
 import { Pinger } from './ping.ts'
 import type { Pipe } from './pipe.ts'
 import { MemoryRecords } from './records.ts'
@@ -72,11 +73,12 @@ export class Network extends EventEmitter<NetworkEvents> {
   #run: Run | undefined
   #stopping: Promise<void> = Promise.resolve()
 
-  /** @throws {UsageError} `ERR_NATWORK_SERVICE`, `ERR_NATWORK_EXHAUSTIVE` */
+  /** @throws {UsageError} `ERR_NATWORK_SERVICE`, `ERR_NATWORK_EXHAUSTIVE`, `ERR_NATWORK_PUBLIC_ADDRESS` */
   constructor(context: NetworkContext, options: NetworkOptions = {}) {
     super()
     this.#context = context
     readExhaustive(options.exhaustive)
+    checkPublicAddresses(options.publicAddresses)
     this.#options = options
     this.#limits = { ...defaultLimits, ...options.limits }
     this.#timeouts = { ...defaultTimeouts, ...options.timeouts }

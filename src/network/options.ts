@@ -24,6 +24,12 @@ export interface NetworkOptions {
    */
   readonly stun?: readonly string[]
   /**
+   * IP literals, at most one for IPv4 and one for IPv6, by which others reach every port of this machine although none of its interfaces
+   * has them: behind a 1:1 NAT, as clouds give their machines. They come first in this node's record, and what it relays for
+   * others is relayed there.
+   */
+  readonly publicAddresses?: readonly string[]
+  /**
    * Asks the router to let others in to this node's port, by PCP, NAT-PMP or UPnP-IGD, and takes it back at the end.
    * Others can then come without a hole being punched. False by default; `natwork up` does it.
    */

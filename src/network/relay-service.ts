@@ -1,11 +1,11 @@
 import { createHmac } from 'node:crypto'
 import type { Socket } from 'node:net'
-import { familyOf, type SocketAddress } from '../core/address.ts'
+import type { SocketAddress } from '../core/address.ts'
 import { systemRng } from '../core/ports.ts'
 import type { UdpEndpoint } from '../socket/index.ts'
 import { StunResponder } from '../stun/index.ts'
 import { Streams } from '../turn/driver/server/streams.ts'
-import { CallbackUsers, RelayHost, type RelayLimits } from '../turn/index.ts'
+import { CallbackUsers, RelayHost, type RelayAddress, type RelayLimits } from '../turn/index.ts'
 import type { RelayGrant } from './control.ts'
 import type { Identity } from './identity.ts'
 import type { NodeId } from './node-id.ts'
@@ -45,7 +45,7 @@ export class RelayService {
   constructor(
     session: Session,
     endpoint: UdpEndpoint,
-    own: readonly SocketAddress[],
+    places: readonly RelayAddress[],
     { limits, allow, deny }: RelayServiceOptions,
   ) {
     this.#key = deriveSecret(session.identity.privateKey, 'natwork relay credentials 1')
@@ -56,7 +56,7 @@ export class RelayService {
         // A node that asks for other credentials gets no other quotas.
         (username) => username.replace(/^\d+:/, ''),
       ),
-      addresses: firstOfEachFamily(own).map((host) => ({ host })),
+      addresses: places,
       peers: { ...(allow && { allow }), ...(deny && { deny }) },
       limits: { ...defaultLimits, ...limits },
       nonceLifetime,
@@ -105,11 +105,4 @@ export class RelayService {
   #passwordFor(username: string): string {
     return createHmac('sha256', this.#key).update(username).digest('base64url')
   }
-}
-
-function firstOfEachFamily(own: readonly SocketAddress[]): string[] {
-  return ([4, 6] as const).flatMap((family) => {
-    const found = own.find(({ address }) => familyOf(address) === family)
-    return found === undefined ? [] : [found.address]
-  })
 }

@@ -9,7 +9,7 @@ import { asError } from './errors.ts'
 import type { ConfiguredHelper, HelperReference } from './helper-reference.ts'
 import { Links, targetOf } from './links/links.ts'
 import type { PeerLink } from './links/peer-link.ts'
-import { reachableAddresses } from './local-addresses.ts'
+import { relayPlaces } from './one-to-one.ts'
 import type { NodeInfo } from './node-info.ts'
 import type { NodeId } from './node-id.ts'
 import type { HelpOptions } from './options.ts'
@@ -28,6 +28,8 @@ export interface RendezvousOptions {
   readonly helpers: readonly ConfiguredHelper[]
   /** Whether this node helps others. */
   readonly help: boolean | HelpOptions | undefined
+  /** See {@link NetworkOptions.publicAddresses}. */
+  readonly publicAddresses: readonly string[]
   /** This node's own; one for a helper names that one, too. */
   readonly record: (helper?: HelperReference) => NodeInfo
   /** This node's own candidates that are known at once. */
@@ -57,6 +59,7 @@ const CALLEE_PATIENCE = 1_000
 export class Rendezvous {
   readonly #session: Session
   readonly #help: HelpOptions | undefined
+  readonly #publicAddresses: readonly string[]
   #relayService: RelayService | undefined
   readonly desk: ControlDesk
   readonly pool: ControlPool
@@ -69,6 +72,7 @@ export class Rendezvous {
   constructor(session: Session, options: RendezvousOptions) {
     const { logger } = session.context
     this.#help = options.help === true ? {} : options.help === false ? undefined : options.help
+    this.#publicAddresses = options.publicAddresses
     this.#session = session
     const exchange = this.helps ? new Exchange({ neighbours: () => this.helpers.channels }) : undefined
     this.desk = new ControlDesk(session, {
@@ -129,8 +133,8 @@ export class Rendezvous {
     this.links.start(endpoint)
     const { relay = true } = this.#help ?? { relay: false }
     if (relay === false) return
-    const own = reachableAddresses(endpoint.address)
-    this.#relayService = new RelayService(this.#session, endpoint, own, relay === true ? {} : relay)
+    const places = relayPlaces(this.#publicAddresses, endpoint.address)
+    this.#relayService = new RelayService(this.#session, endpoint, places, relay === true ? {} : relay)
   }
 
   /** Opens the TCP port where nodes come whose networks block UDP, unless it is switched off or cannot be had. */

@@ -1,6 +1,5 @@
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { UsageError } from '../core/errors.ts'
-import type { PortMapping } from '../portmap/index.ts'
 import type { PublicAddress } from '../stun/index.ts'
 import { UtpServer } from '../utp/driver/index.ts'
 import { Acceptor } from './acceptor.ts'
@@ -17,6 +16,7 @@ import { Nearby } from './nearby.ts'
 import type { NodeId } from './node-id.ts'
 import { localCandidates, natHints } from './links/gather.ts'
 import { maxAddresses, type NodeInfo } from './node-info.ts'
+import { outsidePorts, type OutsidePort } from './one-to-one.ts'
 import { readExhaustive, type NetworkLimits, type NetworkOptions, type NetworkTimeouts } from './options.ts'
 import { MappedPort } from './port-mapping.ts'
 import { Publisher } from './publisher.ts'
@@ -61,6 +61,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
   const context = new GuardedContext(given.context, timeouts.callback)
   const { logger } = context
   const configured = (options.helpers ?? []).map(parseHelper)
+  const publicAddresses = options.publicAddresses ?? []
   const toClose: (() => Promise<void>)[] = []
   const close = async (): Promise<void> => {
     for (const part of toClose.splice(0).reverse()) {
@@ -98,8 +99,9 @@ export async function openRun(given: RunOptions): Promise<Run> {
     const meeting: Rendezvous = new Rendezvous(session, {
       helpers: configured,
       help: options.help,
+      publicAddresses,
       record: (helper) => (helper === undefined ? publisher.record : publisher.recordFor(helper)),
-      candidates: () => localCandidates(traversal.publicAddress, utp.address, mapped.mappings),
+      candidates: () => localCandidates(traversal.publicAddress, utp.address, outside()),
       hints: () => ({ ...natHints(traversal.publicAddress, utp.address), ...traversal.nat }),
       exhaustive: readExhaustive(options.exhaustive),
       newestPort: () => traversal.newestPort?.() ?? Promise.resolve(undefined),
@@ -111,9 +113,10 @@ export async function openRun(given: RunOptions): Promise<Run> {
       nearby: (id, aborted) => nearby.find(id, aborted),
       udpWorks: () => traversal.publicAddress.known,
     })
+    const outside = (): OutsidePort[] => [...outsidePorts(publicAddresses, utp.address), ...mapped.mappings]
     const acceptor = new Acceptor(session, meeting, meeting.helps)
     const addresses = (): SocketAddress[] =>
-      withPublic(traversal.publicAddress, mapped.mappings, reachableAddresses(utp.address))
+      withPublic(traversal.publicAddress, outside(), reachableAddresses(utp.address))
     const publisher: Publisher = new Publisher(session, meeting, last.sequence, () => ({
       addresses: addresses(),
       helpers: meeting.helpers.references,
@@ -207,10 +210,10 @@ export async function openRun(given: RunOptions): Promise<Run> {
 /** A port that a router holds open is where everybody can come, then the public address where most can. */
 function withPublic(
   seen: PublicAddress,
-  mapped: readonly PortMapping[],
+  outside: readonly OutsidePort[],
   own: SocketAddress[],
 ): SocketAddress[] {
-  const best = [...mapped.map(({ external }) => external), ...(seen.known ? [seen.address] : []), ...own]
+  const best = [...outside.map(({ external }) => external), ...(seen.known ? [seen.address] : []), ...own]
   return best
     .filter((one, i) => best.findIndex((other) => sameAddress(one, other)) === i)
     .slice(0, maxAddresses)

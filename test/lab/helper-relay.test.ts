@@ -59,15 +59,26 @@ class Spoken {
   }
 }
 
-async function play(t: TestContext, a: KindName, b: KindName): Promise<Said> {
+/** A helper on the internet, or behind a NAT that lets all datagrams in, as clouds do it. */
+type Place = 'outside' | 'behind a 1:1 NAT'
+
+async function play(t: TestContext, a: KindName, b: KindName, place: Place = 'outside'): Promise<Said> {
   const folder = await mkdtemp(join(tmpdir(), 'natwork-lab-'))
   t.after(() => rm(folder, { recursive: true }))
-  await using lab = await Lab.create({ hosts: { helper: { addresses: 1 } }, sites: { a, b } })
-  const host = lab.address('helper')
+  const hosts = { helper: { addresses: 1 as const } }
+  await using lab = await Lab.create({ hosts, sites: { a, b, cloud: 'port-forward' } })
+  const isOutside = place === 'outside'
+  const host = lab.address(isOutside ? 'helper' : 'cloud-home')
+  const where = isOutside ? { host } : { publicAddresses: [host] }
+  if (!isOutside) {
+    const rule = `add rule ip nat prerouting meta l4proto udp meta iif ext0 dnat to ${lab.address('cloud1')}`
+    await once(lab.exec('cloud-home', 'nft', rule.split(' ')), 'exit')
+  }
   // The relay takes only addresses of the internet, and the lab's are for documentation.
   const help = { relay: { allow: ['0.0.0.0/0'] } }
   const serve = async (): Promise<Spoken & { id: string }> => {
-    const spoken = new Spoken(lab, 'helper', 'helper', { host, port: 1315, help, key: join(folder, 'key') })
+    const options = { ...where, port: 1315, help, key: join(folder, 'key') }
+    const spoken = new Spoken(lab, isOutside ? 'helper' : 'cloud1', 'helper', options)
     const { id = '' } = await spoken.hear((said) => said.id !== undefined)
     return Object.assign(spoken, { id })
   }
@@ -100,6 +111,11 @@ const limit = { skip, timeout: 240_000 }
 
 test('symmetric × symmetric: a pipe through the helper’s relay outlives its restart', limit, async (t) => {
   const { blocked } = await play(t, 'symmetric', 'symmetric')
+  assert.equal(blocked, false)
+})
+
+test('the same through a helper behind a 1:1 NAT, which knows its public address', limit, async (t) => {
+  const { blocked } = await play(t, 'symmetric', 'symmetric', 'behind a 1:1 NAT')
   assert.equal(blocked, false)
 })
 

@@ -28,6 +28,10 @@ export function registerUp(program: Command, shell: Shell): Command {
     )
     .option('--no-port-map', 'do not ask the router to let others in to the port')
     .option(
+      '--public-address <address...>',
+      'others reach every port of this machine there, though no interface has it: a 1:1 NAT, as in a cloud',
+    )
+    .option(
       '--mdns',
       'tell this network the id of this node, and find the nodes that do the same, by multicast DNS',
     )
@@ -48,6 +52,7 @@ Examples:
   natwork up
   natwork up --expose web=127.0.0.1:8080
   natwork up --help-others
+  natwork up --help-others --public-address 203.0.113.5
   natwork up --helper ID@203.0.113.5:1315`,
     )
     .action(async (options: Options, command: Command) => {

@@ -1,25 +1,25 @@
 import { familyOf, sameAddress, type SocketAddress } from '../../core/address.ts'
 import { hostCandidates, type LocalCandidate, type NatHints } from '../../ice/index.ts'
-import type { PortMapping } from '../../portmap/index.ts'
 import type { PublicAddress } from '../../stun/index.ts'
+import type { OutsidePort } from '../one-to-one.ts'
 
-/** What this node can offer at once: the addresses of its port, what routers map there, and what the world sees. */
+/** What this node can offer at once: the addresses of its port, where else others come to it, and what the world sees. */
 export function localCandidates(
   seen: PublicAddress,
   bound: SocketAddress,
-  mappings: readonly PortMapping[],
+  outside: readonly OutsidePort[],
 ): LocalCandidate[] {
   const hosts = hostCandidates(bound)
   const own = hosts.map(({ address }) => address)
-  const outside = seen.known ? [seen.address] : seen.seen.slice(0, 1)
-  const reflexive = outside
+  const world = seen.known ? [seen.address] : seen.seen.slice(0, 1)
+  const reflexive = world
     .filter((address) => !own.some((one) => sameAddress(one, address)))
     .map((address): LocalCandidate => {
       // Behind NAT64 the port is an IPv6 one, and seen by IPv4.
       const base = own.find((one) => familyOf(one.address) === familyOf(address.address)) ?? own[0]
       return { type: 'srflx', address, ...(base && { base }) }
     })
-  const mapped = mappings
+  const mapped = outside
     .filter(({ external }) => !own.some((one) => sameAddress(one, external)))
     .map(({ external, internal }): LocalCandidate => ({ type: 'mapped', address: external, base: internal }))
   return [...hosts, ...mapped, ...reflexive]

@@ -41,6 +41,7 @@ test('without a file the defaults hold', () => {
     logLevel: 'warn',
     congestion: 'bbr',
     udpDriver: 'auto',
+    publicAddresses: [],
     portMapping: true,
     mdns: false,
     services: {},
@@ -68,6 +69,17 @@ test('flags win over the environment, that over the file', () => {
   assert.equal(load(yaml, { NATWORK_PORT: '' }).port, 1000)
   assert.equal(load(yaml, { NATWORK_HOST: '::' }).host, '::')
   assert.equal(load(yaml, { NATWORK_LOG_LEVEL: 'error' }).logLevel, 'error')
+})
+
+test('public addresses behind a 1:1 NAT: one of each family, without ports', () => {
+  assert.deepEqual(load('publicAddresses: [203.0.113.5]').publicAddresses, ['203.0.113.5'])
+  const both = ['203.0.113.5', '2001:db8::5']
+  assert.deepEqual(load('', {}, { publicAddresses: both }).publicAddresses, both)
+  mistake('publicAddresses: [203.0.113.5:1315]', 1, /"203\.0\.113\.5:1315" is no IP address: name the one/)
+  assert.throws(
+    () => load('', {}, { publicAddresses: ['203.0.113.5', '203.0.113.6'] }),
+    /--public-address: 203\.0\.113\.6: one public address for IPv4 and one for IPv6/,
+  )
 })
 
 test('an exhaustive search: by flag, with a budget in the file, and for every node that is asked for', () => {

@@ -11,6 +11,7 @@ import { openNative } from '../../../src/socket/native.ts'
 import { Attribute, StaticUsers, StunView } from '../../../src/stun/index.ts'
 import { connectRelay, TurnService, type IcmpError } from '../../../src/turn/index.ts'
 import { readIcmp } from '../../../src/turn/protocol/icmp.ts'
+import { Outside } from '../../../src/turn/driver/server/outside.ts'
 import { Flusher, UdpRelayed } from '../../../src/turn/driver/server/relayed-udp.ts'
 import { Bench, type BenchClient, type FakeSocket } from './server-harness.ts'
 
@@ -196,6 +197,7 @@ test('a relayed port asks the native driver for errors; on node:dgram none are t
     const socket = new UdpRelayed(
       driver,
       driver.address,
+      new Outside([]),
       new Flusher(),
       () => undefined,
       () => undefined,

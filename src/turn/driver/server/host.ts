@@ -17,6 +17,7 @@ import type { ClientLink, OpenRequest, RelayedSocket, RelayEvent, Siblings } fro
 import { PeerPolicy, type PeerPolicyOptions } from '../../server/policy.ts'
 import { Relay, type RelaySettings } from '../../server/relay.ts'
 import { TurnServer } from '../../server/server.ts'
+import { Outside } from './outside.ts'
 import { familyNumber, PortSet, RelayPorts, type RelayAddress } from './ports.ts'
 import { TcpRelayed } from './relayed-tcp.ts'
 import { Flusher, UdpRelayed } from './relayed-udp.ts'
@@ -47,6 +48,7 @@ export interface RelayHostOptions extends RelayHostSettings {
 export class RelayHost {
   readonly relay: Relay
   readonly #addresses: readonly RelayAddress[]
+  readonly #names: Outside
   readonly #ports: RelayPorts
   readonly #logger: Logger
   readonly #siblings: Siblings | undefined
@@ -78,6 +80,7 @@ export class RelayHost {
       )
     }
     this.#addresses = addresses
+    this.#names = new Outside(addresses)
     this.#siblings = siblings
     this.#ports = new RelayPorts(systemRng, ports, siblings?.isRelayed.bind(siblings))
     this.#logger = options.logger ?? silentLogger
@@ -297,6 +300,7 @@ export class RelayHost {
         return await TcpRelayed.listen(
           { address: host, port },
           address,
+          this.#names,
           onClose,
           (allocation, connection) => {
             this.relay.peerConnected(systemClock.now(), allocation, connection)
@@ -309,7 +313,7 @@ export class RelayHost {
         reusePort: false,
       })
       this.#siblings?.relays(address, true)
-      return new UdpRelayed(driver, address, this.#flusher, this.#flushClients, onClose)
+      return new UdpRelayed(driver, address, this.#names, this.#flusher, this.#flushClients, onClose)
     } catch {
       free()
       return undefined

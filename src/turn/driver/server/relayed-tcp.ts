@@ -4,6 +4,7 @@ import { CONNECT_TIMEOUT } from '../../protocol/constants.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { PeerConnection, RelayedSocket } from '../../server/io.ts'
 import { unmappedText } from './links.ts'
+import type { Outside } from './outside.ts'
 
 type OnPeer = (allocation: Allocation, connection: PeerConnection) => void
 
@@ -15,6 +16,7 @@ type OnPeer = (allocation: Allocation, connection: PeerConnection) => void
 export class TcpRelayed implements RelayedSocket {
   readonly address: SocketAddress
   readonly #at: SocketAddress
+  readonly #names: Outside
   readonly #onClose: () => void
   readonly #onPeer: OnPeer
   #server: Server
@@ -28,16 +30,24 @@ export class TcpRelayed implements RelayedSocket {
   static async listen(
     at: SocketAddress,
     address: SocketAddress,
+    names: Outside,
     onClose: () => void,
     onPeer: OnPeer,
   ): Promise<TcpRelayed> {
-    const relayed = new TcpRelayed(at, address, onClose, onPeer)
+    const relayed = new TcpRelayed(at, address, names, onClose, onPeer)
     await relayed.#listen()
     return relayed
   }
 
-  private constructor(at: SocketAddress, address: SocketAddress, onClose: () => void, onPeer: OnPeer) {
+  private constructor(
+    at: SocketAddress,
+    address: SocketAddress,
+    names: Outside,
+    onClose: () => void,
+    onPeer: OnPeer,
+  ) {
     this.#at = at
+    this.#names = names
     this.address = address
     this.#onClose = onClose
     this.#onPeer = onPeer
@@ -77,9 +87,10 @@ export class TcpRelayed implements RelayedSocket {
 
   #connectNow(peer: SocketAddress, done: (connection: PeerConnection | undefined) => void): void {
     this.#server.close()
+    const { address, port } = this.#names.inside(peer)
     const socket = connect({
-      host: peer.address,
-      port: peer.port,
+      host: address,
+      port,
       localAddress: this.#at.address,
       localPort: this.#at.port,
       noDelay: true,
@@ -99,7 +110,7 @@ export class TcpRelayed implements RelayedSocket {
       settle(undefined)
     })
     socket.once('connect', () => {
-      settle(new PeerSocket(socket))
+      settle(new PeerSocket(socket, this.#names))
     })
     // Bound and under way by then: the port can listen again.
     setImmediate(() => {
@@ -119,7 +130,7 @@ export class TcpRelayed implements RelayedSocket {
     const server = this.#server
     server.on('connection', (socket) => {
       if (this.#allocation === undefined) socket.destroy()
-      else this.#onPeer(this.#allocation, new PeerSocket(socket))
+      else this.#onPeer(this.#allocation, new PeerSocket(socket, this.#names))
     })
     return new Promise((resolve, reject) => {
       server.once('error', reject)
@@ -137,9 +148,10 @@ export class PeerSocket implements PeerConnection {
   readonly remote: SocketAddress
   readonly socket: Socket
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, names: Outside) {
     this.socket = socket
-    this.remote = { address: unmappedText(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 }
+    const address = unmappedText(socket.remoteAddress ?? '')
+    this.remote = names.outside({ address, port: socket.remotePort ?? 0 })
     socket.on('error', () => undefined)
     socket.pause()
   }

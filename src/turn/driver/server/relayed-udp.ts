@@ -5,6 +5,7 @@ import type { Driver, DriverHandler } from '../../../socket/index.ts'
 import { tooBig, type IcmpError } from '../../protocol/icmp.ts'
 import type { Allocation } from '../../server/allocation.ts'
 import type { RelayedSocket } from '../../server/io.ts'
+import type { Outside } from './outside.ts'
 
 /** What relayed sockets share: what is sent is handed to the kernel when the turn's work is done. */
 export class Flusher {
@@ -27,6 +28,7 @@ export class Flusher {
 export class UdpRelayed implements RelayedSocket, DriverHandler {
   readonly address: SocketAddress
   readonly #driver: Driver
+  readonly #names: Outside
   readonly #flusher: Flusher
   readonly #onBatchEnd: () => void
   readonly #onClose: () => void
@@ -44,12 +46,14 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
   constructor(
     driver: Driver,
     address: SocketAddress,
+    names: Outside,
     flusher: Flusher,
     onBatchEnd: () => void,
     onClose: () => void,
   ) {
     this.#driver = driver
     this.address = address
+    this.#names = names
     this.#flusher = flusher
     this.#onBatchEnd = onBatchEnd
     this.#onClose = onClose
@@ -61,7 +65,7 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
   }
 
   onDatagram(path: Path, bytes: Uint8Array): void {
-    this.#allocation?.handlePeerDatagram(systemClock.now(), path, bytes)
+    this.#allocation?.handlePeerDatagram(systemClock.now(), this.#names.outsidePath(path), bytes)
   }
 
   onBatchEnd(): void {
@@ -90,7 +94,7 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
   }
 
   send(peer: Path, data: Uint8Array): void {
-    this.#send({ path: peer, data })
+    this.#send({ path: this.#names.insidePath(peer), data })
   }
 
   flush(): void {
@@ -106,7 +110,7 @@ export class UdpRelayed implements RelayedSocket, DriverHandler {
   }
 
   #tellIcmp(peer: SocketAddress, error: IcmpError): void {
-    this.#allocation?.handlePeerIcmp(systemClock.now(), peer, error)
+    this.#allocation?.handlePeerIcmp(systemClock.now(), this.#names.outside(peer), error)
     this.#onBatchEnd()
   }
 
