@@ -66,6 +66,12 @@ async function b(onStop: (stop: Stop) => void): Promise<void> {
   const { port } = server.address() as { port: number }
   const network = await startPeer({ services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }] })
   onStop(() => network.stop())
+  // A search takes both sides: a run that misses is explained by what each of them sent, and when.
+  network.on('trace', (_, entry) => {
+    if (entry.what !== 'search') return
+    const { method, state, sent } = entry.search
+    process.stdout.write(`${new Date().toISOString()} search: ${method} ${state}, ${sent} sent\n`)
+  })
   say({ event: 'ready', info: { record: JSON.stringify(network.self) } })
 }
 
