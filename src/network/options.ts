@@ -53,7 +53,7 @@ export interface NetworkOptions {
   /**
    * Searches every port where both NATs give a random one per destination, and nothing else gets through: what it may cost this
    * node, {@link defaultExhaustive} with `true`. Both nodes must want it, this one for all its peers. False by
-   * default: it sends 4 Mbit/s for up to a minute and fills the routers' tables.
+   * default: it sends 6 Mbit/s for up to a minute and fills the routers' tables.
    */
   readonly exhaustive?: boolean | ExhaustiveBudget
   /** In place of the service that `stun` sets up. */
