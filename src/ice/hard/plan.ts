@@ -29,9 +29,9 @@ export function reachOf({ mapping, filtering, ports }: NatHints): Reach {
 /** What this side does to get through; the peer, with the same hints, does its own part. */
 export interface Plan {
   readonly method: SearchMethod
-  /** Extra local sockets; 0: the endpoint's own socket sends. */
+  /** Local sockets beside the endpoint's own. A `probe` has none, a `search` goes over to them when its own has sent to all targets. */
   readonly sockets: number
-  /** Where to send, from each socket; `once`: each socket sends to one target only. */
+  /** Where to send. */
   readonly targets: readonly SocketAddress[] | TargetOrder
   /** Datagrams at most. */
   readonly budget: number
