@@ -38,7 +38,7 @@ class DgramDriver implements Driver {
   #used = 0
   #sinceCheck = 0
   #sinceChecked = 0
-  #lastRemote: SocketAddress | undefined
+  #checked: Set<SocketAddress> | undefined
   #pressed: NodeJS.Timeout | undefined
   #closing: Promise<void> | undefined
 
@@ -73,14 +73,9 @@ class DgramDriver implements Driver {
       return true
     }
     if (ttl !== undefined) return this.#sendWithTtl(socket, transmit, ttl)
-    // Node tells errors to a callback only, which costs 15 % of a send: the first to a remote has it, and then some.
-    if (this.#lastRemote === path.remote && ++this.#sinceChecked < REPORT_EVERY) {
-      socket.send(this.#copy(data), port, address)
-    } else {
-      this.#lastRemote = path.remote
-      this.#sinceChecked = 0
-      this.#sendChecked(socket, transmit)
-    }
+    // Node tells errors to a callback only, which costs 15 % of a send.
+    if (this.#wasChecked(path.remote)) socket.send(this.#copy(data), port, address)
+    else this.#sendChecked(socket, transmit)
     // Below the kernel's limit libuv sends at once and queues nothing, so looking every few datagrams bounds its queue.
     return ++this.#sinceCheck < CHECK_EVERY || this.#hasRoom()
   }
@@ -155,6 +150,19 @@ class DgramDriver implements Driver {
     return this.#memory.subarray(from, this.#used)
   }
 
+  /** Whether a datagram to this remote was reported on lately: the first is, and then one in so many. */
+  #wasChecked(remote: SocketAddress): boolean {
+    const checked = (this.#checked ??= new Set())
+    // All of them anew, when each has had its share.
+    if (++this.#sinceChecked > REPORT_EVERY * checked.size || checked.size >= MAX_CHECKED) {
+      checked.clear()
+      this.#sinceChecked = 0
+    }
+    if (checked.has(remote)) return true
+    checked.add(remote)
+    return false
+  }
+
   #sendChecked(socket: Socket, transmit: Transmit): void {
     const { remote } = transmit.path
     socket.send(this.#copy(transmit.data), remote.port, remote.address, (error) => {
@@ -201,6 +209,8 @@ const BULK = 4
 const COUNT_EVERY = 8
 /** Of the datagrams to one remote one in so many reports whether it could be sent. */
 const REPORT_EVERY = 64
+/** Remotes that are remembered for that. */
+const MAX_CHECKED = 256
 /** So many datagrams at most wait in libuv beyond what the kernel takes. */
 const CHECK_EVERY = 8
 /** Node has SO_REUSEPORT since 22.12. */
