@@ -101,7 +101,11 @@ function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
   const last = remote.lastPort ?? port
   const everything = (): PortOrder => allPorts(rng)
   const order = (): PortOrder => {
-    if (remote.ports === 'sequential') return then(around(last, remote.step ?? 1, PROBE_WINDOW), everything())
+    if (remote.ports === 'sequential') {
+      const near = (): PortOrder => around(last, remote.step ?? 1, PROBE_WINDOW)
+      // Twice: a busy peer may open its sockets only after we came by.
+      return then(near(), then(near(), everything()))
+    }
     if (remote.ports === 'block')
       return then(blockOf(last, BLOCK, rng), then(blockOf(last, 4 * BLOCK, rng), everything()))
     return everything()

@@ -61,3 +61,18 @@ test('so does a search among few ports', () => {
   assertNoFlowTwice(play(block, sequential))
   assertNoFlowTwice(play(sequential, block))
 })
+
+test('a peer that opens late is met all the same: what its NAT gives next is tried again half a second later', () => {
+  const known: NatHints = { mapping: 'endpoint-independent' }
+  const sequential: NatHints = {
+    mapping: 'address-and-port-dependent',
+    ports: 'sequential',
+    step: 1,
+    lastPort: 5_000,
+  }
+  const sent = play(known, sequential)
+  for (let port = 5_001; port <= 5_256; port++) {
+    const times = sent.filter(({ flow }) => flow === `0 ${port}`).map(({ at }) => at)
+    assert.ok(times.length >= 2 && (times[1] ?? 0) - (times[0] ?? 0) > 500_000, `${port} at ${times}`)
+  }
+})
