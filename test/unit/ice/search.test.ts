@@ -73,6 +73,9 @@ test('a peer that opens late is met all the same: what its NAT gives next is tri
   const sent = play(known, sequential)
   for (let port = 5_001; port <= 5_256; port++) {
     const times = sent.filter(({ flow }) => flow === `0 ${port}`).map(({ at }) => at)
-    assert.ok(times.length >= 2 && (times[1] ?? 0) - (times[0] ?? 0) > 500_000, `${port} at ${times}`)
+    assert.ok(
+      times.length >= 2 && (times[1] ?? 0) - (times[0] ?? 0) > 500_000,
+      `${port} at ${times.join(', ')}`,
+    )
   }
 })
