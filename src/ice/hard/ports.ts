@@ -46,25 +46,47 @@ export function then(first: PortOrder, second: PortOrder): PortOrder {
   return () => first() ?? second()
 }
 
-/** A stride that has no factor in common with the count walks over every port once: a shuffle without a table. */
+/**
+ * A shuffle without a table: a Feistel network (Luby and Rackoff, 1988) permutes the next power of four, and what lies beyond
+ * the range is passed over. Not a walk by strides: it would have gaps, and what a NAT opens in a row would lie in one of them.
+ */
 function shuffled(first: number, last: number, rng: Rng): PortOrder {
   const count = last - first + 1
-  let stride = 1 + (rng.uint32() % count)
-  while (commonDivisor(stride, count) !== 1) stride = 1 + (stride % count)
-  let at = rng.uint32() % count
-  let left = count
+  const half = Math.ceil(Math.log2(count) / 2)
+  const keys = Array.from({ length: ROUNDS }, () => rng.uint32())
+  let next = 0
   return () => {
-    if (left-- <= 0) return undefined
-    at = (at + stride) % count
-    return first + at
+    while (next < 1 << (2 * half)) {
+      const at = permuted(next++, half, keys)
+      if (at < count) return first + at
+    }
+    return undefined
   }
 }
+
+/** `n` has two halves of so many bits; each round mixes one into the other. */
+function permuted(n: number, half: number, keys: readonly number[]): number {
+  const mask = (1 << half) - 1
+  let left = n >>> half
+  let right = n & mask
+  for (const key of keys) {
+    const mixed = left ^ (hash(right ^ key) & mask)
+    left = right
+    right = mixed
+  }
+  return (left << half) | right
+}
+
+/** Every bit of the result depends on every bit of `n`. */
+function hash(n: number): number {
+  const once = Math.imul(n ^ (n >>> 16), 0x7feb352d)
+  const twice = Math.imul(once ^ (once >>> 15), 0x846ca68b)
+  return twice ^ (twice >>> 16)
+}
+
+const ROUNDS = 4
 
 function wrapped(port: number): number {
   const count = LAST - FIRST + 1
   return FIRST + ((((port - FIRST) % count) + count) % count)
-}
-
-function commonDivisor(a: number, b: number): number {
-  return b === 0 ? a : commonDivisor(b, a % b)
 }
