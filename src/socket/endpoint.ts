@@ -109,6 +109,8 @@ export class UdpEndpoint {
   #blocked = false
   #timer: NodeJS.Timeout | undefined
   #timerAt: Micros = Infinity
+  /** The loop was held up: what waits in the socket is read before anything is late. */
+  #catchingUp = false
   #closed = false
 
   /**
@@ -365,10 +367,11 @@ export class UdpEndpoint {
   #drainRound(budget: number): number {
     this.#drainAgain = false
     const now = systemClock.now()
+    if (now > this.#timerAt + HELD_UP) this.#catchUp()
     for (const attached of this.#machines) {
       if (now < attached.restUntil) continue
       try {
-        if (attached.deadline <= now) attached.machine.handleTimeout(now)
+        if (attached.deadline <= now && !this.#catchingUp) attached.machine.handleTimeout(now)
         budget = this.#transmit(now, attached.machine, budget)
         this.#driver.flush()
         attached.pumpEvents()
@@ -384,7 +387,17 @@ export class UdpEndpoint {
 
   readonly #onImmediate = (): void => {
     this.#immediate = undefined
+    this.#catchingUp = false
     this.#drain()
+  }
+
+  // After a long computation, a starved processor or a sleep, node runs timers before it reads sockets: answers that came
+  // in time would be late, and all that is unanswered would be sent again. Immediates run after the sockets.
+  #catchUp(): void {
+    this.#catchingUp = true
+    clearTimeout(this.#timer)
+    this.#timerAt = Infinity
+    this.#immediate ??= setImmediate(this.#onImmediate)
   }
 
   #transmit(since: Micros, machine: Machine<unknown>, budget: number): number {
@@ -407,7 +420,7 @@ export class UdpEndpoint {
   // deadline below a millisecond away from a busy loop, and whatever is due is also done whenever a datagram comes.
   // A timer that is set for earlier than needed stays: firing in vain is cheaper than being set anew for each packet.
   #armTimer(): void {
-    if (this.#closed) return
+    if (this.#closed || this.#catchingUp) return
     let earliest = Infinity
     for (const { deadline, restUntil } of this.#machines) {
       earliest = Math.min(earliest, Math.max(deadline, restUntil))
@@ -420,6 +433,7 @@ export class UdpEndpoint {
   }
 
   readonly #onTimer = (): void => {
+    if (systemClock.now() > this.#timerAt + HELD_UP) this.#catchUp()
     this.#timerAt = Infinity
     this.#drain()
   }
@@ -457,6 +471,8 @@ interface Attached {
 const SEND_BURST = 256
 /** Drains that one drain's events may ask for before the loop gets its turn. */
 const MAX_ROUNDS = 64
+/** A timer that fires so much later, µs, was held up by something else than the grain of timers. */
+const HELD_UP = 10_000
 /** The longest setTimeout, ms. */
 const MAX_TIMEOUT = 0x7fffffff
 

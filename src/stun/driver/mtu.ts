@@ -18,33 +18,42 @@ export async function discoverMtu(
   server: SocketAddress,
   { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<Finding<number>> {
-  const is6 = familyOf(server.address) === 6
   const agent = new StunAgent(endpoint, { maxPerServer: 2 * SIZES.length })
   const ended = signal && AbortSignal.any([signal])
   if (ended) setMaxListeners(0, ended) // One for each request.
   try {
-    // Each twice: one lost packet is not too large.
-    const passed = await Promise.all(
-      [...SIZES, ...SIZES].map(async (size) => {
-        const padding = size - (is6 ? IPV6_UDP : IPV4_UDP) - FRAME
-        try {
-          await agent.request(server, {
-            timing,
-            ...(ended && { signal: ended }),
-            attributes: (builder) => builder.zeros(Attribute.Padding, padding),
-          })
-        } catch (error) {
-          // A server that refuses padding has got it all the same.
-          if (!(error instanceof StunPeerError)) throw error
-          return error instanceof StunResponseError ? size : 0
-        }
-        return size
-      }),
-    )
+    let passed: number[] = []
+    // All at once share their fate where somebody is held up, or a queue is full: silence is asked again.
+    for (let round = 0; round < ROUNDS && Math.max(0, ...passed) === 0; round++) {
+      // Each twice: one lost packet is not too large.
+      passed = await Promise.all([...SIZES, ...SIZES].map((size) => passedOf(agent, server, size, ended)))
+    }
     return verdict(Math.max(...passed), passed)
   } finally {
     agent.close()
   }
+}
+
+/** @returns the size; 0 without an answer. */
+async function passedOf(
+  agent: StunAgent,
+  server: SocketAddress,
+  size: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const padding = size - (familyOf(server.address) === 6 ? IPV6_UDP : IPV4_UDP) - FRAME
+  try {
+    await agent.request(server, {
+      timing,
+      ...(signal && { signal }),
+      attributes: (builder) => builder.zeros(Attribute.Padding, padding),
+    })
+  } catch (error) {
+    // A server that refuses padding has got it all the same.
+    if (!(error instanceof StunPeerError)) throw error
+    return error instanceof StunResponseError ? size : 0
+  }
+  return size
 }
 
 function verdict(largest: number, passed: readonly number[]): Finding<number> {
@@ -70,5 +79,6 @@ const IPV4_UDP = 28
 const IPV6_UDP = 48
 /** STUN's header, the padding's own, and FINGERPRINT. */
 const FRAME = 20 + 4 + 8
+const ROUNDS = 3
 /** One request, a second to answer. */
 const timing = { rto: 500 * MILLISECOND, rc: 1, rm: 2 }

@@ -218,6 +218,29 @@ test('an earlier deadline replaces a later one', async (t) => {
   assert.equal(late.timeouts.length, 0)
 })
 
+test('after the process was held up, all that waits in the socket comes before what is due', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const machine = new TestMachine()
+  const timeout = new Promise<number>((resolve) => {
+    machine.handleTimeout = () => {
+      machine.deadline = undefined
+      resolve(machine.received.length)
+    }
+  })
+  machine.deadline = b.now() + 20_000
+  const done = receives(b, machine, 8)
+  await new Promise(setImmediate)
+  say(a, a.path(b.address), ...Array.from({ length: 8 }, String))
+  // Sent by now, and not received: the loop has not turned.
+  process.nextTick(() => {
+    const until = b.now() + 60_000
+    while (b.now() < until);
+  })
+  await done
+  assert.equal(await timeout, 8)
+})
+
 test('a machine that throws loses the datagram and rests; the others go on', async (t) => {
   const a = await bound(t)
   const errors: string[] = []

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { createServer, connect, type AddressInfo } from 'node:net'
 import test from 'node:test'
 import { UdpEndpoint } from '../../../src/socket/index.ts'
@@ -9,6 +11,7 @@ import { LongTermAuth } from '../../../src/stun/credentials/client.ts'
 import { LongTermServerAuth, StaticUsers } from '../../../src/stun/credentials/server.ts'
 import { StunAgent } from '../../../src/stun/driver/agent.ts'
 import { StunConnection } from '../../../src/stun/driver/connection.ts'
+import { discoverMtu } from '../../../src/stun/driver/mtu.ts'
 import { discoverStunServers, type StunResolver } from '../../../src/stun/driver/discover.ts'
 import { getMappedAddress } from '../../../src/stun/driver/mapped-address.ts'
 import { StunService } from '../../../src/stun/driver/service.ts'
@@ -204,6 +207,29 @@ test('credentials over the wire; RFC 5780 wants two whole addresses', async () =
     StunService.listen({ host: '127.0.0.1', alternate: { host: '127.0.0.1', port: 1 } }),
     bad,
   )
+})
+
+test('how large packets may be: what is lost all at once is asked again', async (t) => {
+  const endpoint = await UdpEndpoint.bind({ host: '127.0.0.1', port: 0 })
+  const server = createSocket('udp4')
+  t.after(async () => {
+    await endpoint.close()
+    server.close()
+  })
+  server.bind(0, '127.0.0.1')
+  await once(server, 'listening')
+  const asked: number[] = []
+  server.on('message', (bytes, from) => {
+    // The first round is lost, and of the second all that is longer than a tunnel takes.
+    if (asked.push(bytes.length) <= 24 || bytes.length > 1420 - 28) return
+    const request = new StunView()
+    assert.ok(request.open(bytes))
+    const response = new StunBuilder().startResponse(request, MessageClass.Success)
+    server.send(response.xorAddress(Attribute.XorMappedAddress, from).copy(), from.port, from.address)
+  })
+  const { value } = await discoverMtu(endpoint, server.address())
+  assert.equal(value, 1420)
+  assert.equal(asked.length, 48)
 })
 
 test('a signal gives up, before and during', async () => {
