@@ -176,6 +176,7 @@ export class Session implements IceSession {
   setRemoteHints(now: Micros, hints: NatHints): void {
     this.#remoteHints = hints
     this.#note(now, { what: 'remote-description', hints })
+    this.#search?.learn(this.#plan())
     this.#considerSearch(now)
     this.#host.touch()
   }

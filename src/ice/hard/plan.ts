@@ -4,7 +4,17 @@ import type { Rng } from '../../core/ports.ts'
 import { scopeOf } from '../../core/scope.ts'
 import { OPENING_TTL, SEARCH_BUDGET } from '../bounds.ts'
 import type { ExhaustiveBudget, IceCandidate, NatHints, SearchMethod } from '../types.ts'
-import { allPorts, around, blockOf, inTurn, then, windowFrom, PORTS, type PortOrder } from './ports.ts'
+import {
+  allPorts,
+  around,
+  blockOf,
+  inTurn,
+  then,
+  thenOthers,
+  windowFrom,
+  PORTS,
+  type PortOrder,
+} from './ports.ts'
 
 /** What a side's NAT lets the other know and do. */
 export type Reach =
@@ -49,6 +59,8 @@ export interface Plan {
 export interface TargetOrder {
   readonly address: string
   readonly order: (round: number) => PortOrder
+  /** The peer's NAT gives ports by a rule: the order begins at this one. Undefined: nobody knows of a rule. */
+  readonly near?: number
 }
 
 export interface PlanInput {
@@ -96,30 +108,38 @@ export function aimOf({ targets }: Plan): SocketAddress {
 }
 
 /** Probes from our known port. Those to an unfiltered Linux router must come after its side has opened: see `open`. */
-function probe({ remote, rng }: PlanInput, first: SocketAddress): Plan {
-  const { address, port } = first
-  const last = remote.lastPort ?? port
-  const everything = (): PortOrder => allPorts(rng)
-  const order = (): PortOrder => {
-    if (remote.ports === 'sequential') {
-      const near = (): PortOrder => around(last, remote.step ?? 1, PROBE_WINDOW)
-      // Twice: a busy peer may open its sockets only after we came by.
-      return then(near(), then(near(), everything()))
-    }
-    if (remote.ports === 'block')
-      return then(blockOf(last, BLOCK, rng), then(blockOf(last, 4 * BLOCK, rng), everything()))
-    return everything()
-  }
+function probe(input: PlanInput, first: SocketAddress): Plan {
   return {
     method: 'probe',
     sockets: 0,
-    targets: { address, order },
+    targets: probed(input, first),
     budget: SEARCH_BUDGET,
     perSecond: 1000,
     ttl: undefined,
     again: undefined,
     rounds: 1,
   }
+}
+
+function probed({ remote, rng }: PlanInput, { address, port }: SocketAddress): TargetOrder {
+  const last = remote.lastPort ?? port
+  if (remote.ports === 'sequential') {
+    const near = (): PortOrder => around(last, remote.step ?? 1, PROBE_WINDOW)
+    // Twice: a busy peer may open its sockets only after we came by.
+    return { address, order: () => then(near(), then(near(), allPorts(rng))), near: last }
+  }
+  const block = (): PortOrder => blockOf(last, BLOCK, rng)
+  if (remote.ports === 'block') {
+    return {
+      address,
+      order: () => then(block(), then(blockOf(last, 4 * BLOCK, rng), allPorts(rng))),
+      near: last,
+    }
+  }
+  if (remote.ports !== undefined) return { address, order: () => allPorts(rng) }
+  // The peer does not know its NAT's rule yet. To try one costs nothing: without a rule, all ports are alike.
+  const likely = (): PortOrder => thenOthers(windowFrom(last, 1, PROBE_WINDOW), block())
+  return { address, order: () => thenOthers(likely(), allPorts(rng)) }
 }
 
 /**

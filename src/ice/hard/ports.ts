@@ -46,6 +46,21 @@ export function then(first: PortOrder, second: PortOrder): PortOrder {
   return () => first() ?? second()
 }
 
+/** `first`, then what it has not given of `second`. */
+export function thenOthers(first: PortOrder, second: PortOrder): PortOrder {
+  const given = new Set<number>()
+  return () => {
+    let port = first()
+    if (port !== undefined) {
+      given.add(port)
+      return port
+    }
+    do port = second()
+    while (port !== undefined && given.has(port))
+    return port
+  }
+}
+
 /**
  * A shuffle without a table: a Feistel network (Luby and Rackoff, 1988) permutes the next power of four, and what lies beyond
  * the range is passed over. Not a walk by strides: it would have gaps, and what a NAT opens in a row would lie in one of them.

@@ -23,6 +23,8 @@ export class Search {
   /** What is to be sent next; bounded by sockets × targets × 2. */
   #queue: { via: Carrier | undefined; to: SocketAddress; ttl: number | undefined; at: Micros }[] = []
   #order: PortOrder | undefined
+  /** Where the order began, when the NAT's rule was known: {@link TargetOrder.near}. */
+  #near: number | undefined
   /** Walks over all targets so far: each by another socket, since a flow that a NAT still remembers is no new guess. */
   #walks = 0
   #round = 0
@@ -72,6 +74,16 @@ export class Search {
     return true
   }
 
+  /** By now the peer knows the rule by which its NAT gives ports: what is left to send goes there. */
+  learn(plan: Plan | undefined): void {
+    if (!this.active || this.#plan.method !== 'probe' || plan?.method !== 'probe' || isList(plan.targets))
+      return
+    const { near, order } = plan.targets
+    if (near === undefined || near === this.#near) return
+    this.#near = near
+    this.#order = order(this.#round)
+  }
+
   /** It has found a way. @returns how many datagrams that took; 0 when it was over already. */
   hit(now: Micros): number {
     if (!this.active) return 0
@@ -106,7 +118,10 @@ export class Search {
 
   #begin(): void {
     const { sockets, targets } = this.#plan
-    if (!isList(targets)) this.#order = targets.order(this.#round)
+    if (!isList(targets)) {
+      this.#order = targets.order(this.#round)
+      this.#near = targets.near
+    }
     if (sockets > 0) this.#host.wantSockets(sockets)
   }
 

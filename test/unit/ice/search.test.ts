@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Carrier } from '../../../src/core/machine.ts'
-import { planSearch } from '../../../src/ice/hard/plan.ts'
+import { planSearch, type Plan } from '../../../src/ice/hard/plan.ts'
 import { Search } from '../../../src/ice/hard/search.ts'
 import { defaultExhaustive, type NatHints } from '../../../src/ice/types.ts'
 import { SimRng } from '../../../src/sim/rng.ts'
 
 const REMEMBERED = 30e6
 
-/** All that a search sends when nothing is ever hit: when, from which socket, to which port. */
-function play(local: NatHints, remote: NatHints): { at: number; flow: string }[] {
-  const plan = planSearch({
+const planOf = (local: NatHints, remote: NatHints): Plan | undefined =>
+  planSearch({
     local,
     remote,
     named: [{ type: 'srflx', address: '198.51.100.11', port: 40_000, foundation: '1', priority: 1 } as never],
@@ -18,6 +17,10 @@ function play(local: NatHints, remote: NatHints): { at: number; flow: string }[]
     exhaustive: defaultExhaustive,
     rng: new SimRng(7),
   })
+
+/** All that a search sends when nothing is ever hit: when, from which socket, to which port. */
+function play(local: NatHints, remote: NatHints): { at: number; flow: string }[] {
+  const plan = planOf(local, remote)
   assert.ok(plan !== undefined)
   const sent: { at: number; flow: string }[] = []
   const wanted: number[] = []
@@ -79,3 +82,40 @@ test('a peer that opens late is met all the same: what its NAT gives next is tri
     )
   }
 })
+
+test('while nobody knows the peer’s NAT, the ports that follow its last one come first, and none is tried twice', () => {
+  const mapping = 'address-and-port-dependent'
+  const ports = play({ mapping: 'endpoint-independent' }, { mapping, lastPort: 5_000 }).map(portOf)
+  assert.deepEqual(
+    ports.slice(0, 256),
+    Array.from({ length: 256 }, (_, n) => 5_001 + n),
+  )
+  const block = ports.slice(256, 256 + 767)
+  assert.ok(block.every((port) => port >= 4_096 && port < 5_120) && block.includes(5_000))
+  assert.equal(new Set(ports).size, ports.length)
+})
+
+test('a rule that the peer learns meanwhile is followed at once', () => {
+  const known: NatHints = { mapping: 'endpoint-independent' }
+  const unknown: NatHints = { mapping: 'address-and-port-dependent', lastPort: 5_000 }
+  const sequential: NatHints = { ...unknown, ports: 'sequential', step: 1, lastPort: 5_300 }
+  const [before, after] = [planOf(known, unknown), planOf(known, sequential)]
+  const sent: number[] = []
+  const search = new Search(0, before!, {
+    wantSockets: () => undefined,
+    probe: (_at, _via, { port }) => sent.push(port) > 0,
+    report: () => undefined,
+  })
+  while (sent.length < 1_200) search.handleTimeout(search.deadline)
+  search.learn(after)
+  const from = sent.length
+  while (sent.length < from + 4) search.handleTimeout(search.deadline)
+  // The same again is no news.
+  search.learn(planOf(known, sequential))
+  while (sent.length < from + 100) search.handleTimeout(search.deadline)
+  assert.deepEqual(sent.slice(from, from + 6), [5_301, 5_299, 5_302, 5_298, 5_303, 5_297])
+  while (search.active) search.handleTimeout(search.deadline)
+  assert.equal(sent.length, before!.budget)
+})
+
+const portOf = ({ flow }: { flow: string }): number => Number(flow.split(' ')[1])

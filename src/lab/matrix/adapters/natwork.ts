@@ -66,12 +66,7 @@ async function b(onStop: (stop: Stop) => void): Promise<void> {
   const { port } = server.address() as { port: number }
   const network = await startPeer({ services: [{ name: 'sink', host: '127.0.0.1', port, allow: '*' }] })
   onStop(() => network.stop())
-  // A search takes both sides: a run that misses is explained by what each of them sent, and when.
-  network.on('trace', (_, entry) => {
-    if (entry.what !== 'search') return
-    const { method, state, sent } = entry.search
-    process.stdout.write(`${new Date().toISOString()} search: ${method} ${state}, ${sent} sent\n`)
-  })
+  logSearches(network)
   say({ event: 'ready', info: { record: JSON.stringify(network.self) } })
 }
 
@@ -96,6 +91,7 @@ async function a(onStop: (stop: Stop) => void): Promise<void> {
   if (process.env['NATWORK_TRACE'] !== undefined) {
     network.on('trace', (_, entry) => process.stdout.write(`trace ${JSON.stringify(entry)}\n`))
   }
+  logSearches(network)
   const searches: SearchReport[] = []
   network.on('trace', (_, entry) => {
     if (entry.what === 'search') searches.push(entry.search)
@@ -120,6 +116,15 @@ async function a(onStop: (stop: Stop) => void): Promise<void> {
       history: found?.history.map(({ kind, since }) => ({ kind, since: since.toISOString() })) ?? [],
       searches: searches.map(({ method, state, sent }) => ({ method, state, sent })),
     },
+  })
+}
+
+/** A search takes both sides: a run that misses is explained by what each of them sent, and when. */
+function logSearches(network: Network): void {
+  network.on('trace', (_, entry) => {
+    if (entry.what !== 'search') return
+    const { method, state, sent } = entry.search
+    process.stdout.write(`${new Date().toISOString()} search: ${method} ${state}, ${sent} sent\n`)
   })
 }
 
