@@ -108,6 +108,28 @@ test('hard NATs without a word about them: the relayed checks show what they are
   }
 })
 
+test('a NAT whose rule nobody knows yet: the ports that follow its last one find it, also from an unfiltered router', () => {
+  for (const known of ['port-restricted', 'port-restricted-literal'] as const) {
+    for (const hard of ['symmetric-sequential', 'symmetric-block', 'symmetric'] as const) {
+      for (const [a, b] of [
+        [known, hard],
+        [hard, known],
+      ] as const) {
+        for (let seed = 1; seed <= 5; seed++) {
+          const meeting = new Meeting({ a, b, seed })
+          // What a node knows of its NAT when it has just started.
+          for (const node of [meeting.a, meeting.b]) {
+            const { mapping, lastPort } = node.hints
+            node.hints = { ...(mapping && { mapping }), ...(lastPort !== undefined && { lastPort }) }
+          }
+          meeting.connect()
+          assert.ok(settled(meeting), `${a} × ${b}, seed ${seed}`)
+        }
+      }
+    }
+  }
+})
+
 test('10 % loss on every link: easy pairs at the median within 0.65 s', () => {
   const times: number[] = []
   for (let seed = 1; seed <= 40; seed++) {

@@ -12,6 +12,7 @@ import {
   then,
   thenOthers,
   windowFrom,
+  without,
   PORTS,
   type PortOrder,
 } from './ports.ts'
@@ -138,8 +139,11 @@ function probed({ remote, rng }: PlanInput, { address, port }: SocketAddress): T
   }
   if (remote.ports !== undefined) return { address, order: () => allPorts(rng) }
   // The peer does not know its NAT's rule yet. To try one costs nothing: without a rule, all ports are alike.
-  const likely = (): PortOrder => thenOthers(windowFrom(last, 1, PROBE_WINDOW), block())
-  return { address, order: () => thenOthers(likely(), allPorts(rng)) }
+  const likely = (): PortOrder => thenOthers(windowFrom(last + CHECKS, 1, PROBE_WINDOW), block())
+  // But not where its own checks come from, which went the whole way (see `OpeningRule`): one that our unfiltered Linux router
+  // has taken for a flow of its own would move our port for all that follow.
+  const checks = (): PortOrder => windowFrom(last, 1, CHECKS)
+  return { address, order: () => without(checks(), thenOthers(likely(), allPorts(rng))) }
 }
 
 /**
@@ -236,6 +240,8 @@ const SOCKETS_IN_BLOCK = 96
 /** A run of sequential ports. */
 const RUN = 64
 const PROBE_WINDOW = 256
+/** Mappings that a side opens with its checks, relays and signals before it opens those for a search, and some more. */
+const CHECKS = 32
 /** What carriers give a client at least (RFC 6888 §5). */
 const BLOCK = 1024
 

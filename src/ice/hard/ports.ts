@@ -61,6 +61,18 @@ export function thenOthers(first: PortOrder, second: PortOrder): PortOrder {
   }
 }
 
+/** `order`, without what `others` gives. */
+export function without(others: PortOrder, order: PortOrder): PortOrder {
+  const left = new Set<number>()
+  for (let port = others(); port !== undefined; port = others()) left.add(port)
+  return () => {
+    let port: number | undefined
+    do port = order()
+    while (port !== undefined && left.has(port))
+    return port
+  }
+}
+
 /**
  * A shuffle without a table: a Feistel network (Luby and Rackoff, 1988) permutes the next power of four, and what lies beyond
  * the range is passed over. Not a walk by strides: it would have gaps, and what a NAT opens in a row would lie in one of them.
