@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createIdentity, generatePrivateKey } from '../../src/network/identity.ts'
+import { isNodeId } from '../../src/network/node-id.ts'
 import {
   maxMessage,
   readExactly,
@@ -62,7 +63,8 @@ test('no bytes make the reader throw anything but the typed error', async () => 
       async (bytes, cuts) => {
         try {
           const heard = await readMessage(streamOf(bytes, cuts), requestSchema)
-          assert.ok(heard === undefined ? bytes.length === 0 : heard.to === id)
+          // One character of the id changed may make it another node's.
+          assert.ok(heard === undefined ? bytes.length === 0 : isNodeId(heard.to))
         } catch (error) {
           assert.equal(error instanceof Error && 'code' in error && error.code, 'ERR_NATWORK_PROTOCOL')
         }
