@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { PeerError, type NatworkError } from '../core/errors.ts'
 import type { Path } from '../core/machine.ts'
-import type { UtpStream } from '../utp/driver/index.ts'
+import { UtpStream } from '../utp/driver/index.ts'
 import type { ExhaustiveBudget } from '../ice/index.ts'
 import type { ControlPool } from './control-pool.ts'
 import { Scope } from './deadline.ts'
@@ -30,7 +30,6 @@ import {
   type Places,
   type TlsPlace,
 } from './tls/place.ts'
-import { TcpStream } from './tls/tcp-stream.ts'
 
 /** What is asked of the peer; its id is added here. */
 type Question = Request extends infer R ? (R extends Request ? Omit<R, 'to'> : never) : never
@@ -41,6 +40,8 @@ export interface DialOptions {
   readonly helpers?: readonly HelperReference[]
   /** What a search through every port may cost, where nothing else gets through. */
   readonly exhaustive?: ExhaustiveBudget | undefined
+  /** What to say to the service with the request, before the answer: asked for once the peer has proved its id. */
+  readonly first?: (() => Uint8Array | undefined) | undefined
   readonly signals?: readonly (AbortSignal | undefined)[]
 }
 
@@ -84,7 +85,7 @@ export class Dialler {
       const { addresses = [], helpers = [], exhaustive } = options
       if (exhaustive !== undefined) this.#parts.links.to(id).searchEverything(exhaustive)
       stream = await scope.run(this.#reach(id, { addresses, helpers }, scope.signal))
-      await scope.run(ask(stream, { ...question, to: id }))
+      await scope.run(ask(stream, { ...question, to: id }, options.first?.()))
       return stream.off('error', ignore)
     } catch (error) {
       if (stream !== undefined) this.#drop(stream, error)
@@ -256,24 +257,17 @@ export class Dialler {
 
   /** One more connection along a link. */
   async #over(link: PeerLink, path: Path, signal: AbortSignal): Promise<SecureStream> {
-    const { utp, identity, timeouts } = this.#session
     let raw: UtpStream | undefined
     const impatience = setTimeout(() => link.suspect(), answerTime)
     try {
-      const stream = await new Promise<SecureStream>((resolve, reject) => {
-        const begin = (connecting: UtpStream): void => {
+      const stream = await this.#openAtOnce(path, {
+        signal,
+        connecting: AbortSignal.any([signal, link.up]),
+        onStream: (connecting) => {
           raw = connecting
           link.add(connecting)
-          // Now, so that the first words of TLS travel with the SYN.
-          handshake(connecting, 'client', identity, { timeout: timeouts.handshake, signal }).then(
-            resolve,
-            reject,
-          )
-        }
-        const either = AbortSignal.any([signal, link.up])
-        utp
-          .connect(path, { signal: either, withData: true, onStream: begin })
-          .then(() => clearTimeout(impatience), reject)
+        },
+        onConnected: () => clearTimeout(impatience),
       })
       stream.on('error', ignore)
       if (stream.peer === link.peer) return stream
@@ -285,6 +279,32 @@ export class Dialler {
     } finally {
       clearTimeout(impatience)
     }
+  }
+
+  /** Connection and TLS in one go, to a peer that has verified the path: the first words of TLS travel with the SYN. */
+  #openAtOnce(
+    path: Path,
+    {
+      signal,
+      connecting = signal,
+      onStream,
+      onConnected,
+    }: {
+      signal: AbortSignal
+      /** Gives up before the peer has answered; later `signal` alone does. */
+      connecting?: AbortSignal
+      onStream?: (raw: UtpStream) => void
+      onConnected?: () => void
+    },
+  ): Promise<SecureStream> {
+    const { utp, identity, timeouts } = this.#session
+    return new Promise((resolve, reject) => {
+      const begin = (raw: UtpStream): void => {
+        onStream?.(raw)
+        handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal }).then(resolve, reject)
+      }
+      utp.connect(path, { signal: connecting, withData: true, onStream: begin }).then(onConnected, reject)
+    })
   }
 
   async #known(id: NodeId, optional: boolean, signal: AbortSignal): Promise<NodeInfo | undefined> {
@@ -306,13 +326,18 @@ export class Dialler {
       throw new PeerError('ERR_NATWORK_NODE_UNKNOWN', `no address of ${id} is known`)
     }
     const { context, utp, identity, timeouts } = this.#session
+    const open = async (place: Place, ended: AbortSignal): Promise<SecureStream> => {
+      const path = openPath(this.#parts.links.get(id), place)
+      if (path !== undefined) return this.#openAtOnce(path, { signal: ended })
+      const raw = 'host' in place ? await dialTcp(place, ended) : await utp.connect(place, { signal: ended })
+      return handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal: ended })
+    }
     const attempt = async (place: Place, ended: AbortSignal): Promise<SecureStream> => {
       context.logger.debug('connecting', { node: id, address: formatPlace(place) })
-      const raw = 'host' in place ? await dialTcp(place, ended) : await utp.connect(place, { signal: ended })
-      const stream = await handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal: ended })
+      const stream = await open(place, ended)
       stream.on('error', ignore)
       if (stream.peer === id) {
-        if (!(raw instanceof TcpStream)) this.#parts.links.adopt(raw, id)
+        if (stream.raw instanceof UtpStream) this.#parts.links.adopt(stream.raw, id)
         return stream
       }
       this.#tellWrongNode(stream, id)
@@ -464,6 +489,12 @@ function distinct(addresses: readonly SocketAddress[]): SocketAddress[] {
 }
 
 type Place = SocketAddress | TlsPlace
+
+/** The path by which open connections reach the peer at that place. */
+function openPath(link: PeerLink | undefined, place: Place): Path | undefined {
+  if (link?.path === undefined || !link.hasStreams || 'host' in place) return undefined
+  return sameAddress(link.path.remote, place) ? link.path : undefined
+}
 
 /** UDP is the better carrier wherever it works, so that it is tried first; TLS gets its turn soon. */
 function takingTurns<T>(first: readonly T[], second: readonly T[]): T[] {

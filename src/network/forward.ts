@@ -40,6 +40,8 @@ export interface ForwardEvents {
 /** More local connections than this at a time are refused: the local machine is not trusted with our memory either. */
 const maxConnections = 4_096
 
+type Connect = (signal: AbortSignal, first: () => Buffer | undefined) => Promise<SecureStream>
+
 /** A local TCP port that leads to another node's service: one pipe per accepted connection. */
 export class Forward extends EventEmitter<ForwardEvents> {
   readonly address: SocketAddress
@@ -50,7 +52,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
   /** @internal Use `network.forward`. */
   static async open(
     { host = '127.0.0.1', port, signal }: ForwardOptions,
-    connect: (signal: AbortSignal) => Promise<SecureStream>,
+    connect: Connect,
   ): Promise<Forward> {
     signal?.throwIfAborted()
     const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true, pauseOnConnect: true })
@@ -69,7 +71,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
     return forward
   }
 
-  private constructor(server: Server, connect: (signal: AbortSignal) => Promise<SecureStream>) {
+  private constructor(server: Server, connect: Connect) {
     super()
     this.#server = server
     const bound = server.address()
@@ -97,7 +99,7 @@ export class Forward extends EventEmitter<ForwardEvents> {
     await once(this.#server, 'close')
   }
 
-  async #join(socket: Socket, connect: (signal: AbortSignal) => Promise<SecureStream>): Promise<void> {
+  async #join(socket: Socket, connect: Connect): Promise<void> {
     const gone = new AbortController()
     this.#sockets.add(socket)
     socket.once('close', () => {
@@ -107,8 +109,10 @@ export class Forward extends EventEmitter<ForwardEvents> {
       gone.abort()
     })
     socket.on('error', () => undefined)
+    socket.read(0) // What the local program says meanwhile goes along with the request.
+    const first = (): Buffer | undefined => (socket.read() as Buffer | null) ?? undefined
     try {
-      const broken = await splice(socket, await connect(gone.signal))
+      const broken = await splice(socket, await connect(gone.signal, first))
       // What the local program broke off is its own affair.
       if (broken instanceof NatworkError) this.emit('failed', broken)
     } catch (error) {

@@ -70,9 +70,9 @@ export class Pipe {
     return this.#abort.signal
   }
 
-  /** @internal From here on, counting begins. */
-  opened(stream: SecureStream): void {
-    stream.startCounting()
+  /** @internal From here on, counting begins; `spoken` bytes of the service were written before. */
+  opened(stream: SecureStream, spoken = 0): void {
+    stream.startCounting(spoken)
     this.#stream = stream
     this.#state = 'open'
   }

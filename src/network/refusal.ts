@@ -8,9 +8,12 @@ import type { SecureStream } from './secure-stream.ts'
 /** A node's typed no. Thrown at the side that asked; at the side that answered it is what its `refused` event holds. */
 export class RefusedError extends PeerError<RefusalCode> {}
 
-/** Sends the request and waits for the answer. @throws {RefusedError} */
-export async function ask(stream: SecureStream, request: Request): Promise<void> {
+/** Sends the request, with what is to be said `first` behind it, and waits for the answer. @throws {RefusedError} */
+export async function ask(stream: SecureStream, request: Request, first?: Uint8Array): Promise<void> {
+  stream.cork() // One TLS record, and where it fits one datagram.
   writeMessage(stream, request)
+  if (first !== undefined && first.length > 0) stream.write(first)
+  stream.uncork()
   const reply = await readMessage(stream, replySchema)
   if (reply === undefined) {
     throw new PeerError('ERR_NATWORK_PROTOCOL', `${stream.peer} ended the connection without an answer`)

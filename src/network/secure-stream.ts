@@ -56,10 +56,10 @@ export class SecureStream extends Duplex {
     return { address: String(raw.remoteAddress), port: Number(raw.remotePort) }
   }
 
-  /** @internal Counts from here on: what was read and written until now was protocol. */
-  startCounting(): void {
+  /** @internal Counts from here on: what was read and written until now was protocol, but the last `spoken` bytes. */
+  startCounting(spoken = 0): void {
     this.#receivedBefore = this.#received - this.readableLength
-    this.#sentBefore = this.#sent + this.writableLength
+    this.#sentBefore = this.#sent + this.writableLength - spoken
   }
 
   /** Bytes of the service that came in, without TLS's and the request's. */

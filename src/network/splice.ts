@@ -68,7 +68,8 @@ function carry(from: Duplex, to: Duplex, written: (chunk: Buffer) => void): void
     if (!room && to.writableLength >= HIGH_WATER) from.pause()
   })
   to.on('drain', () => from.resume())
-  from.on('end', () => to.end())
+  if (from.readableEnded) to.end()
+  else from.on('end', () => to.end())
   from.resume()
 }
 

@@ -187,9 +187,10 @@ export class PeerLink {
     this.#forget(stream)
   }
 
-  /** Whether what comes by this path is the peer's. */
+  /** Whether what comes by this path is the peer's: ICE has checked it, or an open connection has shown it. */
   owns(path: Path): boolean {
-    return this.#session?.owns(path) ?? false
+    const shown = this.hasStreams ? this.#path : undefined
+    return this.#session?.owns(path) === true || (shown !== undefined && samePath(shown, path))
   }
 
   /** What a search through every port may cost for this peer, from now on. */

@@ -4,8 +4,13 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { test } from 'node:test'
 import type { Pipe, SecureStream } from '../../../src/network/index.ts'
+import { Forward } from '../../../src/network/forward.ts'
+import { readExactly, readMessage, requestSchema, type Request } from '../../../src/network/protocol.ts'
+import { accept, ask } from '../../../src/network/refusal.ts'
 import { readAll } from './duplex-pair.ts'
-import { closedPort, dial, listen, makePair } from './nodes.ts'
+import { closedPort, dial, listen, makeNode, makePair } from './nodes.ts'
+import { securePair } from './secure-pair.ts'
+import { tapWire } from './tap-wire.ts'
 
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -57,6 +62,59 @@ test('a record tells id, peer, service, bytes, age and state from birth to close
   assert.deepEqual([out.bytesIn, out.bytesOut], [10, 6])
   assert.ok(incoming.age >= 0 && incoming.since <= new Date())
   assert.equal(a.network.pipes.size, 0)
+})
+
+test('what the caller says first arrives before all else, counts, and does no harm where it is refused', async (t) => {
+  const [a, b] = await makePair(t)
+  const { port } = await listen(t, (socket) => socket.pipe(socket))
+  a.network.services.set({ name: 'echo', host: '127.0.0.1', port, allow: [b.network.id] })
+  const first = (): Buffer => Buffer.from('first, ')
+  const stream = await b.network.connect(a.network.id, { service: 'echo', first })
+  const [out] = [...b.network.pipes.values()]
+  stream.end('then the rest')
+  assert.equal((await readAll(stream)).toString(), 'first, then the rest')
+  assert.deepEqual([out?.bytesOut, out?.bytesIn], [20, 20])
+  const refused = b.network.connect(a.network.id, { service: 'other', first })
+  await assert.rejects(refused, { code: 'ERR_NATWORK_SERVICE_UNKNOWN' })
+})
+
+test('what a local program says while its forward connects arrives before the service has been granted', async (t) => {
+  const { a: near, b: far } = await securePair()
+  const request: Request = { op: 'pipe', to: near.peer, service: 'web' }
+  const forward = await Forward.open(
+    { port: 0, to: { id: near.peer, service: 'web' } },
+    async (_signal, first) => {
+      let bytes = first()
+      for (; bytes === undefined; bytes = first()) await new Promise((resolve) => setImmediate(resolve))
+      await ask(near, request, bytes)
+      return near
+    },
+  )
+  t.after(() => forward.close())
+  const socket = await dial(forward.address.port)
+  socket.write('question')
+  assert.deepEqual(await readMessage(far, requestSchema), request)
+  assert.equal((await readExactly(far, 8))?.toString(), 'question')
+  accept(far)
+  socket.end(' and more')
+  assert.equal((await readAll(far)).toString(), ' and more')
+  far.end('answer')
+  assert.equal((await readAll(socket)).toString(), 'answer')
+})
+
+test('while a connection is open, the next one to the same address takes the first words of TLS along with its SYN', async (t) => {
+  const [a, b] = [makeNode(t), makeNode(t)]
+  await Promise.all([a.network.start(), b.network.start()])
+  const { port } = await listen(t, (socket) => socket.pipe(socket))
+  a.network.services.set({ name: 'echo', host: '127.0.0.1', port, allow: [b.network.id] })
+  const wire = await tapWire(t, a.network.boundAddress)
+  const open = { service: 'echo', addresses: [wire.address] }
+  const first = await b.network.connect(a.network.id, open)
+  wire.holdBack()
+  const second = await b.network.connect(a.network.id, open)
+  second.end('question')
+  assert.equal((await readAll(second)).toString(), 'question')
+  first.destroy()
 })
 
 test('half-close is kept: the caller ends first', async (t) => {

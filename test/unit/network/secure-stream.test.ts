@@ -3,32 +3,11 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { handshake } from '../../../src/network/handshake.ts'
-import { createIdentity, generatePrivateKey } from '../../../src/network/identity.ts'
 import type { SecureStream } from '../../../src/network/secure-stream.ts'
-import { duplexPair, readAll, type End } from './duplex-pair.ts'
+import { duplexPair, readAll } from './duplex-pair.ts'
+import { alice, bob, securePair } from './secure-pair.ts'
 
 const text = async (stream: SecureStream): Promise<string> => (await readAll(stream)).toString()
-
-const [alice, bob] = await Promise.all([
-  createIdentity(generatePrivateKey()),
-  createIdentity(generatePrivateKey()),
-])
-
-interface Pair {
-  a: SecureStream
-  b: SecureStream
-  rawA: End
-  rawB: End
-}
-
-async function securePair(): Promise<Pair> {
-  const [rawA, rawB] = duplexPair()
-  const [a, b] = await Promise.all([
-    handshake(rawA, 'client', alice, { timeout: 10_000 }),
-    handshake(rawB, 'server', bob, { timeout: 10_000 }),
-  ])
-  return { a, b, rawA, rawB }
-}
 
 const closed = async (...streams: SecureStream[]): Promise<void> => {
   await Promise.all(streams.map(async (stream) => stream.closed || (await once(stream, 'close'))))

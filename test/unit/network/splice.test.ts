@@ -47,6 +47,18 @@ test('bytes arrive as they were, both ways, also when both readers are slow', as
   assert.equal(await over, undefined)
 })
 
+test('a program that had ended before it was spliced ends at the other side, too', async () => {
+  const [program, local] = duplexPair()
+  program.end()
+  await once(local.resume(), 'end')
+  const [near, far] = duplexPair()
+  const over = splice(local, near)
+  assert.equal((await readAll(far)).toString(), '')
+  far.end('answer')
+  assert.equal((await readAll(program)).toString(), 'answer')
+  assert.equal(await over, undefined)
+})
+
 test('a program that does not read stops the stream after a bounded number of bytes', async (t) => {
   const { program, far, over } = await joined(t)
   program.pause()
