@@ -88,7 +88,7 @@ export async function openRun(given: RunOptions): Promise<Run> {
       port: options.port ?? 1315,
       limits: options.utp ?? {},
       onConnection: (raw) => acceptor.accept(raw),
-      // What ICE checks with a password that only the peer and we know.
+      // What ICE checks with a password that only the peer and we know, and where it has shown its key on an open connection.
       isVerified: (path) => meeting.links.ownerOf(path) !== undefined,
       onStalled: () => perhapsMoved(),
       logger,

@@ -21,6 +21,11 @@ const FIRST_FLIGHT = 1_024
 
 /** SYNs a second whose data may be taken; that of others comes again when they have shown who they are. */
 const MAX_WITH_DATA = 256
+/**
+ * Connections at a time whose SYN's data was taken and whose initiator has not been heard: who invents the address of one that
+ * is verified keeps no more than these busy.
+ */
+const MAX_UNPROVED = 128
 
 /** The machine, as far as its acceptor needs it. */
 export interface AcceptorHost {
@@ -53,6 +58,8 @@ export class Acceptor {
   /** {@link MAX_WITH_DATA} */
   #withData = 0
   #withDataSince: Micros = 0
+  /** {@link MAX_UNPROVED} */
+  #unproved = 0
 
   constructor(host: AcceptorHost, maxHalfOpen: number) {
     this.#host = host
@@ -106,8 +113,10 @@ export class Acceptor {
 
   /** The initiator of a connection that began with the SYN's data has our answer, or there is nobody to answer. */
   answered(connection: UtpConnection): void {
-    if (connection.beganWith !== undefined) this.#halfOpen.remove(connection.beganWith)
+    if (connection.beganWith === undefined) return
+    this.#halfOpen.remove(connection.beganWith)
     connection.beganWith = undefined
+    this.#unproved--
   }
 
   #begin(now: Micros, path: Path, packet: Packet, bytes: Uint8Array, isElsewhere: boolean): void {
@@ -137,13 +146,14 @@ export class Acceptor {
       this.#withDataSince = now
       this.#withData = 0
     }
-    return this.#withData++ < MAX_WITH_DATA && this.#host.isVerified(path)
+    return this.#unproved < MAX_UNPROVED && this.#withData++ < MAX_WITH_DATA && this.#host.isVerified(path)
   }
 
   /** The initiator knows nothing of us yet: that our answer reached it, its first packet will show. */
   #openWithData(now: Micros, entry: HalfOpen, packet: Packet, bytes: Uint8Array): void {
     const connection = this.#host.accept(now, entry.path, entry)
     connection.beganWith = entry
+    this.#unproved++
     packet.type = ST_DATA
     packet.sequence = (entry.sequence + 1) & 0xffff
     packet.ack = (entry.ours - 1) & 0xffff

@@ -7,6 +7,7 @@ import { ST_STATE, ST_SYN } from '../../../src/utp/packet.ts'
 import { Pair, pattern, seededRng, writer } from './harness.ts'
 
 const DELAY = 10_000
+const SECOND = 1_000_000
 const verified = { b: { isVerified: () => true } }
 
 function typeOf(bytes: Uint8Array): number {
@@ -178,10 +179,31 @@ test('a flood of SYNs with data: so many a second are taken at once, and none bu
     one.write(pair.now, pattern(100))
   }
   pair.pass(DELAY)
-  assert.equal(pair.b.machine.stats.connections, 256)
+  assert.equal(pair.b.machine.stats.connections, 128)
   pair.pass(3 * DELAY)
   assert.equal(pair.b.machine.stats.connections, 1_000)
   assert.equal(pair.b.machine.stats.halfOpen, 0)
+  // Who has been heard makes room for others, up to so many a second.
+  pair.pass(SECOND)
+  for (let n = 0; n < 1_000; n++) {
+    if (n % 100 === 0) pair.pass(3 * DELAY)
+    const one = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    one.write(pair.now, pattern(100))
+  }
+  pair.pass(DELAY)
+  assert.equal(pair.b.machine.stats.connections, 1_900)
+})
+
+test('of SYNs with data in the name of a verified peer, which does not know of them, few are taken at a time', () => {
+  const pair = new Pair({ delay: DELAY }, verified)
+  // Whoever invents the address does not hear the answers.
+  pair.wire.fate = (side) => (side === 'b' ? [] : [DELAY])
+  for (let n = 0; n < 500; n++) {
+    const one = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    one.write(pair.now, pattern(100))
+    pair.pass(DELAY)
+  }
+  assert.equal(pair.b.machine.stats.connections, 128)
 })
 
 test('a connection that is reset before its initiator was heard leaves nothing behind', () => {
