@@ -74,18 +74,22 @@ export class Acceptor {
   handleSyn(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
     const { connectionId } = packet
     let entry = this.#halfOpen.find(now, path, connectionId)
-    const other = entry === undefined ? this.#halfOpen.findOnly(now, connectionId) : undefined
-    const isElsewhere = other?.sequence === packet.sequence
-    if (isElsewhere && other.withData) {
+    // The same SYN that came by other paths.
+    const others =
+      entry === undefined
+        ? this.#halfOpen.withId(now, connectionId).filter((one) => one.sequence === packet.sequence)
+        : []
+    const taken = others.find((one) => one.withData)
+    if (taken !== undefined) {
       // One that was on its way for longer moves nothing back.
-      if (((packet.timestamp - other.timestamp) | 0) <= 0) return
-      entry = this.#broughtAlong(now, path, packet, other)
+      if (((packet.timestamp - taken.timestamp) | 0) <= 0) return
+      entry = this.#broughtAlong(now, path, packet, taken)
     }
     // A repeated SYN of a connection that is already known: its initiator has heard us, or will from the connection. But
     // one that began with the SYN's data waits for the answer to the SYN.
     const isKnown = this.#host.find(path, receiveIdOf(connectionId)) !== undefined
     if (entry?.sequence !== packet.sequence) {
-      if (!isKnown) this.#begin(now, path, packet, bytes, isElsewhere)
+      if (!isKnown) this.#begin(now, path, packet, bytes, others.length > 0)
     } else if (isKnown === entry.withData) this.#answer(now, entry, packet)
   }
 
@@ -100,9 +104,11 @@ export class Acceptor {
    */
   take(now: Micros, path: Path, packet: Packet): HalfOpen | undefined {
     const id = synIdOf(packet.connectionId)
-    const entry = this.#halfOpen.find(now, path, id) ?? this.#halfOpen.findOnly(now, id)
-    if (entry === undefined || entry.withData || !proves(packet, entry)) return undefined
-    this.#halfOpen.remove(entry)
+    const here = this.#halfOpen.find(now, path, id)
+    // Each answer has a number of its own: which one the initiator took is not the path's to say.
+    const isMeant = (one: HalfOpen): boolean => !one.withData && proves(packet, one)
+    const entry = here !== undefined && isMeant(here) ? here : this.#halfOpen.withId(now, id).find(isMeant)
+    if (entry !== undefined) this.#halfOpen.remove(entry)
     return entry
   }
 

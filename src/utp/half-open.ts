@@ -1,5 +1,7 @@
 import { samePath, SECOND, type Micros, type Path } from '../core/machine.ts'
 
+/** An initiator that moves between paths begins on few; who begins on more is found by the path alone. */
+const MOST_OF_ONE_ID = 4
 /** An initiator that answers at all does so within its own retransmissions. */
 const LIFETIME: Micros = 30 * SECOND
 
@@ -28,8 +30,8 @@ export interface HalfOpen {
 export class HalfOpenTable {
   readonly #bound: number
   readonly #entries = new Map<string, HalfOpen>()
-  /** How many of the entries have a connection id, and which one it is while it is the only one. */
-  readonly #byId = new Map<number, { count: number; only: HalfOpen | undefined }>()
+  /** The newest of each connection id, at most {@link MOST_OF_ONE_ID}. */
+  readonly #byId = new Map<number, HalfOpen[]>()
 
   constructor(bound: number) {
     this.#bound = bound
@@ -49,12 +51,12 @@ export class HalfOpenTable {
   }
 
   /**
-   * The handshake of that id whichever path it began on, if there is only one: with several, one guessed number would have
-   * as many chances to be right.
+   * The handshakes of that id whichever paths they began on, of many the newest few: one guessed number has as many
+   * chances to be right.
    */
-  findOnly(now: Micros, connectionId: number): HalfOpen | undefined {
-    const only = this.#byId.get(connectionId)?.only
-    return only === undefined ? undefined : this.find(now, only.path, connectionId)
+  withId(now: Micros, connectionId: number): HalfOpen[] {
+    const entries = this.#byId.get(connectionId)?.slice() ?? []
+    return entries.filter((entry) => this.find(now, entry.path, connectionId) === entry)
   }
 
   add(entry: HalfOpen): void {
@@ -62,10 +64,8 @@ export class HalfOpenTable {
     if (before !== undefined) this.remove(before)
     this.#entries.set(keyOf(entry.path, entry.connectionId), entry)
     const same = this.#byId.get(entry.connectionId)
-    this.#byId.set(entry.connectionId, {
-      count: (same?.count ?? 0) + 1,
-      only: same === undefined ? entry : undefined,
-    })
+    if (same === undefined) this.#byId.set(entry.connectionId, [entry])
+    else if (same.push(entry) > MOST_OF_ONE_ID) same.shift()
     if (this.#entries.size > this.#bound) {
       for (const oldest of this.#entries.values()) {
         this.remove(oldest)
@@ -79,10 +79,9 @@ export class HalfOpenTable {
     if (this.#entries.get(key) !== entry) return
     this.#entries.delete(key)
     const same = this.#byId.get(entry.connectionId)
-    if (same === undefined) return
-    if (--same.count === 0) this.#byId.delete(entry.connectionId)
-    // Which one is left, if one is, nobody has noted.
-    same.only = undefined
+    const at = same?.indexOf(entry) ?? -1
+    if (at >= 0) same?.splice(at, 1)
+    if (same?.length === 0) this.#byId.delete(entry.connectionId)
   }
 }
 

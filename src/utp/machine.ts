@@ -308,7 +308,9 @@ export class UtpMachine implements Machine<UtpEvent> {
       return connection
     }
     this.#unknown++
-    if (connection === undefined) this.#sendReset(now, path)
+    // The acceptor of one that still connects may have found another path than that of the SYN.
+    const connecting = this.#byId.find(packet.connectionId, ({ state }) => state === 'connecting')
+    if (connection === undefined && connecting === undefined) this.#sendReset(now, path)
     return undefined
   }
 

@@ -87,7 +87,7 @@ test('only the one who receives our answer makes a connection of a SYN', () => {
   assert.equal(machine.stats.halfOpen, 0)
 })
 
-test('the proof may come by a better path than the SYN, if only one handshake has its id', () => {
+test('the proof may come by a better path than the SYN, also when few handshakes have its id', () => {
   const machine = new UtpMachine({ rng: seededRng(9) })
   machine.handleDatagram(0, stranger(1), datagram(ST_SYN, 500, 1_000, 0))
   const proof = (parsed(machine.pollTransmit(0)!.data).sequence - 1) & 0xffff
@@ -97,18 +97,21 @@ test('the proof may come by a better path than the SYN, if only one handshake ha
   assert.deepEqual(incoming.connection.path, stranger(2))
   assert.equal(machine.stats.halfOpen, 0)
 
-  // With two of one id, a number guessed once would have two chances.
-  machine.handleDatagram(0, stranger(3), datagram(ST_SYN, 700, 1_000, 0))
-  machine.handleDatagram(0, stranger(4), datagram(ST_SYN, 700, 1_000, 0))
-  const answers = Array.from({ length: 8 }, () => machine.pollTransmit(0)).flatMap((one) => one ?? [])
-  const ours = answers
+  // With many of one id, a number guessed once would have as many chances.
+  for (let n = 3; n <= 7; n++) machine.handleDatagram(0, stranger(n), datagram(ST_SYN, 700, 1_000, 0))
+  const answers = Array.from({ length: 16 }, () => machine.pollTransmit(0)).flatMap((one) => one ?? [])
+  const proofs = answers
     .map(({ data }) => parsed(data))
-    .find(({ connectionId }) => connectionId === 700)!.sequence
-  const late = datagram(ST_DATA, 701, 1_001, (ours - 1) & 0xffff, 4)
-  machine.handleDatagram(0, stranger(5), late)
+    .filter(({ connectionId }) => connectionId === 700)
+    .map(({ sequence }) => datagram(ST_DATA, 701, 1_001, (sequence - 1) & 0xffff, 4))
+  assert.equal(proofs.length, 5)
+  const [oldest, second] = proofs
+  machine.handleDatagram(0, stranger(8), oldest!)
   assert.equal(machine.stats.connections, 1)
-  machine.handleDatagram(0, stranger(3), late)
+  machine.handleDatagram(0, stranger(3), oldest!)
   assert.equal(machine.stats.connections, 2)
+  machine.handleDatagram(0, stranger(9), second!)
+  assert.equal(machine.stats.connections, 3)
 })
 
 test('a connection that moves when it is connected, before its proof is out, comes about by the new path', () => {
@@ -328,6 +331,16 @@ test('two moves in a row: a RESET from where nothing was heard yet ends nothing,
   // The path that carried the connection until now is known to lead to the peer.
   pair.b.machine.handleDatagram(pair.now, pair.a.path, reset)
   assert.equal(b.state, 'closed')
+})
+
+test('what an acceptor says by another path before the answer to the SYN is there is not answered with a RESET', () => {
+  const machine = new UtpMachine({ rng: seededRng(9) })
+  machine.connect(0, stranger(1))
+  const { connectionId } = parsed(machine.pollTransmit(0)!.data)
+  machine.handleDatagram(0, stranger(2), datagram(ST_DATA, connectionId, 4_000, 1, 9))
+  assert.equal(machine.pollTransmit(0), undefined)
+  machine.handleDatagram(0, stranger(2), datagram(ST_DATA, connectionId ^ 1, 4_000, 1, 9))
+  assert.equal(machine.stats.resetsSent, 1)
 })
 
 test('a packet of a connection is never answered with a RESET, whichever carrier of ours it came by', () => {

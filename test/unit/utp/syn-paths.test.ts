@@ -1,0 +1,125 @@
+// A connection begins while the links at both ends still look for the best path: the SYN, its answer and what follows go by
+// different ones, some of which open late, lose, or are verified late. When the paths rest, it is there, once.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Carrier, Path } from '../../../src/core/index.ts'
+import type { UtpConnection } from '../../../src/utp/index.ts'
+import { Pair, pattern, seededRng, writer, type Side } from './harness.ts'
+
+const MILLISECOND = 1_000
+const START = 1_000 * MILLISECOND
+
+/** One path, as each side names it. */
+interface Way {
+  readonly a: Path
+  readonly b: Path
+  readonly delay: number
+  /** When what `a`, and what `b` sends begins to get through. */
+  readonly opens: Readonly<Record<'a' | 'b', number>>
+  /** When b knows that a is at its end. */
+  readonly verified: number
+}
+
+interface World {
+  readonly ways: readonly Way[]
+  /** Percent, until the paths rest. */
+  readonly loss: number
+  /** The connection that comes in follows b's moves. */
+  readonly isFollowed: boolean
+  readonly moves: readonly { readonly at: number; readonly side: 'a' | 'b'; readonly way: Way }[]
+}
+
+const RESTS = START + 850 * MILLISECOND
+
+function drawWorld(random: (below: number) => number): World {
+  const carrier = (isOne: boolean): { via?: Carrier } =>
+    isOne ? { via: { kind: 'relay', send: () => undefined } } : {}
+  const later = (): number => (random(3) === 0 ? START + random(600 * MILLISECOND) : 0)
+  const ways = Array.from({ length: 2 + random(2) }, (_, n): Way => ({
+    a: { remote: { address: `198.51.100.${n}`, port: 1_000 + n }, ...carrier(random(2) === 0) },
+    b: { remote: { address: `203.0.113.${n}`, port: 2_000 + n }, ...carrier(random(4) === 0) },
+    delay: (5 + random(120)) * MILLISECOND,
+    opens: { a: later(), b: later() },
+    verified: random(3) === 0 ? 0 : START + random(700 * MILLISECOND),
+  }))
+  const anyWay = (): Way => ways[random(ways.length)]!
+  const moves = (['a', 'b'] as const).flatMap((side) =>
+    Array.from({ length: random(4) }, () => ({
+      at: START + random(700 * MILLISECOND),
+      side,
+      way: anyWay(),
+    })),
+  )
+  const last = anyWay()
+  for (const side of ['a', 'b'] as const) {
+    moves.push({ at: RESTS - random(100 * MILLISECOND), side, way: last })
+  }
+  return {
+    ways,
+    loss: 15 * random(3),
+    isFollowed: random(5) > 0,
+    moves: moves.sort((one, other) => one.at - other.at),
+  }
+}
+
+/** @returns what b made of it, once a has its answer. */
+function play(seed: number): { incoming: UtpConnection[]; hasAnswer: boolean } {
+  const rng = seededRng(seed)
+  const random = (below: number): number => rng.uint32() % below
+  const { ways, loss, isFollowed, moves } = drawWorld(random)
+  const pair: Pair = new Pair(undefined, {
+    seed,
+    b: { isVerified: (path) => ways.some(({ b, verified }) => b === path && verified <= pair.now) },
+  })
+  let taken = ways[0]!
+  pair.route = (side, path) => {
+    const way = ways.find((one) => one[side.name] === path)
+    if (way !== undefined) taken = way
+    return way?.[side === pair.a ? 'b' : 'a']
+  }
+  pair.wire.fate = (side, _bytes, now) => {
+    const { delay, opens } = taken
+    if (now >= RESTS) return [delay]
+    return now < opens[side] || random(100) < loss ? [] : [delay + random(delay)]
+  }
+  const a = pair.a.machine.connect(pair.now, ways[0]!.a, undefined, { withData: true })
+  const ask = writer(a, pattern(260))
+  ask(pair.now)
+  const incoming: UtpConnection[] = []
+  const replies = new Map<UtpConnection, (now: number) => boolean>()
+  let here: Path | undefined
+  pair.onEvent = (side: Side, { type, connection }) => {
+    if (side === pair.a) {
+      ask(pair.now)
+      return
+    }
+    if (type === 'incoming') {
+      incoming.push(connection)
+      if (isFollowed && here !== undefined) connection.setPath(pair.now, here)
+    }
+    if (type === 'readable' && !replies.has(connection)) {
+      replies.set(connection, writer(connection, pattern(900, 3)))
+    }
+    replies.get(connection)?.(pair.now)
+  }
+  for (const { at, side, way } of moves) {
+    pair.pass(at - pair.now)
+    if (side === 'a') a.setPath(pair.now, way.a)
+    else {
+      here = way.b
+      if (isFollowed) for (const one of incoming) one.setPath(pair.now, way.b)
+    }
+  }
+  const hasAnswer = (): boolean => pair.a.bytesOf(a).length === 900
+  while (!hasAnswer() && pair.now < RESTS + 9_000 * MILLISECOND) pair.pass(100 * MILLISECOND)
+  return { incoming, hasAnswer: hasAnswer() }
+}
+
+test('whichever paths the first packets take, the connection is there, once, when the paths rest', () => {
+  const failed: number[] = []
+  for (let seed = 1; seed <= 4_000; seed++) {
+    const { incoming, hasAnswer } = play(seed)
+    if (!hasAnswer || incoming.length !== 1) failed.push(seed)
+  }
+  assert.deepEqual(failed, [])
+})
