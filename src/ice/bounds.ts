@@ -56,6 +56,8 @@ export const CONSENT_IN_RESERVE = 4 * SECOND
 export const DOUBT_AFTER = 4
 export const STEADY_AFTER = 3
 export const STEADY_GAP = 250 * MILLISECOND
+/** Answers of a direct path that are that close together, too, while a relayed one seems better. */
+export const MEASURED_SOON = 10
 /** Without an answer for so long there is no path, though no better one is known; RFC 7675 §5.1 allows 30 s. */
 export const CONSENT_EXPIRY = 5 * SECOND
 /** Between checks of a path that is gone: it may come back. */

@@ -287,6 +287,9 @@ export class Connectivity {
   }
 
   #consentInterval(pair: Pair): Micros {
+    // What a busy machine or a full queue held up once must not keep a relay in use.
+    const mayReplaceRelay = this.selected?.isRelayed === true && !pair.isRelayed
+    if (mayReplaceRelay && pair.answered < bounds.MEASURED_SOON) return bounds.STEADY_GAP
     const interval = pair === this.selected ? bounds.CONSENT_IN_USE : bounds.CONSENT_IN_RESERVE
     // RFC 7675 §5.1: 0.8–1.2 of it, so that sessions do not beat together.
     return Math.round(interval * (0.8 + (0.4 * this.#host.rng.uint32()) / 0x1_0000_0000))

@@ -310,6 +310,38 @@ test('a peer heard through our relay, then named by its candidate: checked by ev
   assert.equal(session.pairs.filter(({ local }) => local.type === 'host').length, 8, 'pairs with one address')
 })
 
+test('the first answer of a direct path was held up: it is measured again soon, and taken instead of the relay', () => {
+  const { machine, session } = start()
+  const relay: Carrier = { kind: 'relay', send: () => undefined }
+  session.addLocalCandidate(0, {
+    type: 'relay',
+    address: { address: '192.0.2.9', port: 50_000 },
+    via: relay,
+    permit: () => undefined,
+  })
+  session.setRemote(0, { ...REMOTE, options: ['renomination'], candidates: [THEIRS] })
+  const onTheirWay: { at: Micros; path: Path; bytes: Uint8Array }[] = []
+  for (let now = 0; now <= 2 * SECOND; now += MILLISECOND) {
+    machine.handleTimeout(now)
+    for (const { path, data } of drain(machine)) {
+      assert.ok(view.open(data))
+      const bytes = builder
+        .startResponse(view, MessageClass.Success)
+        .xorAddress(Attribute.XorMappedAddress, OURS.address)
+        .integrity(shortTermKey(REMOTE.pwd))
+        .fingerprint()
+        .copy()
+      const takes = path.via === relay ? 60 : now < 600 * MILLISECOND ? 300 : 40
+      onTheirWay.push({ at: now + takes * MILLISECOND, path, bytes })
+    }
+    for (const { path, bytes } of onTheirWay.filter(({ at }) => at === now)) {
+      machine.handleDatagram(now, path, bytes)
+    }
+    if (now === 500 * MILLISECOND) assert.equal(session.path?.kind, 'relayed')
+  }
+  assert.equal(session.path?.kind, 'direct')
+})
+
 test('addresses that reach nobody, or our own services, are not checked', () => {
   const { machine, session } = start()
   const at = (address: string): IceCandidate => ({ ...THEIRS, address })
