@@ -338,6 +338,16 @@ export class UtpConnection implements Waiting {
     return this.#sender.isPlausible(packet.ack) && Math.abs(distance) <= REORDER_LIMIT
   }
 
+  /** @internal Whether this is the answer that it waits for, by whichever path. */
+  isAnsweredBy(packet: Packet): boolean {
+    return this.#state === 'connecting' && this.#handshake?.isTakenBy(packet) === true
+  }
+
+  /** @internal What came before the answer to the SYN, once that is here. */
+  takeEarly(): Uint8Array[] {
+    return this.#state === 'open' ? (this.#handshake?.takeEarly() ?? []) : []
+  }
+
   /** @internal Nothing has come for as long as no two packets of a live peer are apart while it has something to say. */
   isSilent(now: Micros): boolean {
     return this.#liveness.isSilent(now)
@@ -350,12 +360,15 @@ export class UtpConnection implements Waiting {
       const handshake = this.#handshake
       if (handshake === undefined) return
       if (packet.type !== ST_STATE || !handshake.isAnsweredBy(packet)) {
-        if (handshake.hasData(packet.ack)) handshake.hasten()
+        if (handshake.hasData(packet.ack)) {
+          handshake.hasten()
+          if (packet.type === ST_DATA) handshake.keep(bytes)
+        }
         this.#host.touch(this)
         return
       }
       // The answer to a SYN by an earlier path has another number than the one by this path, which is what counts there.
-      if (!samePath(path, this.#path)) return
+      if (!samePath(path, this.#path) && !handshake.isTakenBy(packet)) return
       this.#accepted(now, packet, handshake)
     } else if (this.#handshake !== undefined) {
       this.#handshake = undefined

@@ -3,6 +3,7 @@ import {
   CAPABILITIES_SIZE,
   EXTENSION_BITS,
   HEADER_SIZE,
+  ST_STATE,
   ST_SYN,
   writeCapabilities,
   writeHeader,
@@ -17,6 +18,8 @@ import { T_CONFIRM, T_CONNECT, T_SYN, type Timers } from './timers.ts'
 const MOST_WITH_SYN = 1_200
 /** SYNs are sent 1, 2, 4, 8, 8, … seconds apart. */
 const MAX_SYN_DOUBLINGS = 3
+/** Datagrams that may wait for the answer to the SYN. */
+const MAX_EARLY = 4
 /** So many confirmations of a handshake that nobody answers; data or keep-alives do it later. */
 const MAX_CONFIRMATIONS = 5
 
@@ -35,6 +38,7 @@ export class Handshake {
   #confirmations = -1
   /** Bytes that the SYN takes along, the same each time; −1: it waits for the first that are written. */
   #data: number
+  #early: Uint8Array[] = []
 
   /** `withData`: the SYN waits for the first bytes to send, and takes them along. */
   constructor(now: Micros, timers: Timers, sequence: number, connectTimeout: Micros, withData: boolean) {
@@ -58,6 +62,25 @@ export class Handshake {
   /** Whether `ack` says that the SYN's data has arrived, too. */
   hasData(ack: number): boolean {
     return this.#data > 0 && ack === ((this.#sequence + 1) & 0xffff)
+  }
+
+  /**
+   * Whether the acceptor has taken the SYN's data: then there is one connection at its end, whose number is the same by
+   * whichever path the answer comes.
+   */
+  isTakenBy(packet: Packet): boolean {
+    return packet.type === ST_STATE && this.hasData(packet.ack) && this.isAnsweredBy(packet)
+  }
+
+  /** What the acceptor said already, before its answer is here. */
+  keep(datagram: Uint8Array): void {
+    if (this.#early.length < MAX_EARLY) this.#early.push(datagram.slice())
+  }
+
+  takeEarly(): Uint8Array[] {
+    const early = this.#early
+    this.#early = []
+    return early
   }
 
   /** Bytes that the SYN takes along. */

@@ -183,7 +183,10 @@ export class UtpMachine implements Machine<UtpEvent> {
     const connection = this.#connections.find(path, packet.connectionId) ?? this.#establish(now, path)
     if (connection === undefined) return true
     if (connection.beganWith !== undefined) this.#acceptor.answered(connection)
+    const wasConnecting = connection.state === 'connecting'
     connection.handlePacket(now, path, packet, bytes)
+    if (wasConnecting)
+      for (const early of connection.takeEarly()) this.handleDatagram(now, connection.path, early)
     return true
   }
 
@@ -310,6 +313,7 @@ export class UtpMachine implements Machine<UtpEvent> {
     this.#unknown++
     // The acceptor of one that still connects may have found another path than that of the SYN.
     const connecting = this.#byId.find(packet.connectionId, ({ state }) => state === 'connecting')
+    if (connecting?.isAnsweredBy(packet) === true) return connecting
     if (connection === undefined && connecting === undefined) this.#sendReset(now, path)
     return undefined
   }

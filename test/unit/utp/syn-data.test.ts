@@ -107,6 +107,29 @@ test('the answer to the SYN is lost and what the acceptor says comes first: noth
   assert.ok(lost > 1)
 })
 
+test('what the acceptor says overtakes its answer to the SYN, or that comes by a path of its own: nothing is said twice', () => {
+  for (const isElsewhere of [false, true]) {
+    const pair = new Pair({ delay: DELAY }, verified)
+    const other: Path = { remote: { address: '192.0.2.33', port: 1003 } }
+    let answers = 0
+    pair.wire.fate = (side, bytes) => [
+      side === 'b' && typeOf(bytes) === ST_STATE && answers++ === 0 && !isElsewhere ? 2 * DELAY : DELAY,
+    ]
+    // b speaks by another path than a's from the beginning.
+    pair.route = (side) => (side === pair.b && isElsewhere ? other : side.path)
+    const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+    a.write(pair.now, pattern(200))
+    pair.onEvent = (side, { type, connection }) => {
+      if (side === pair.b && type === 'incoming') connection.write(pair.now, pattern(900, 3))
+    }
+    pair.run(() => pair.a.had('connected'), 4 * DELAY)
+    if (isElsewhere) continue
+    pair.pass(0)
+    assert.equal(Buffer.compare(pair.a.bytesOf(a), pattern(900, 3)), 0)
+    assert.equal(pair.now, 1_000_000 + 3 * DELAY)
+  }
+})
+
 test('another path before the answer is there: the connection that began goes along, and is the only one', () => {
   const second: Path = { remote: { address: '192.0.2.22', port: 1002 } }
   const from: Path = { remote: { address: '192.0.2.11', port: 1001 } }
