@@ -73,8 +73,6 @@ export interface IceSession {
   suspect(now: Micros): void
   /** Whether `path` is a valid one of this session. */
   owns(path: Path): boolean
-  /** Whether a check of the peer's has come by `path`: what else comes there is most likely the peer's, too. */
-  hears(path: Path): boolean
   close(now: Micros): void
 }
 

@@ -129,10 +129,6 @@ export class Session implements IceSession {
     return this.#checks.list.pairs.some((one) => one.isValid && samePath(one.path, path))
   }
 
-  hears(path: Path): boolean {
-    return this.#checks.list.pairs.some((one) => one.heard > 0 && samePath(one.path, path))
-  }
-
   setRemote(now: Micros, remote: RemoteDescription): void {
     this.#mustBeOpen()
     const credentials = readCredentials(remote)

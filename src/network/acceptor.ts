@@ -56,7 +56,7 @@ export class Acceptor {
   accept(raw: UtpStream | TcpStream): void {
     const remote: SocketAddress = { address: raw.remoteAddress, port: raw.remotePort }
     // A path may change while its connection is not yet known by name.
-    if (!(raw instanceof TcpStream)) this.#links.claim(raw)
+    if (!(raw instanceof TcpStream)) this.#links.ownerOf(raw.connection.path)?.add(raw)
     const release = this.#handshakes.take(sourceKey(remote.address))
     if (release === undefined) {
       raw.on('error', () => undefined)

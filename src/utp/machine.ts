@@ -310,10 +310,10 @@ export class UtpMachine implements Machine<UtpEvent> {
       }
       return connection
     }
-    this.#unknown++
     // The acceptor of one that still connects may have found another path than that of the SYN.
     const connecting = this.#byId.find(packet.connectionId, ({ state }) => state === 'connecting')
     if (connecting?.isAnsweredBy(packet) === true) return connecting
+    this.#unknown++
     if (connection === undefined && connecting === undefined) this.#sendReset(now, path)
     return undefined
   }

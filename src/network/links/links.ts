@@ -108,21 +108,13 @@ export class Links {
     return link
   }
 
-  /** Whether some peer is known to be at the other end. */
-  isVerified(path: Path): boolean {
-    for (const link of this.#links.values()) if (link.owns(path)) return true
-    return false
-  }
-
-  /** A connection came in: it follows the link of whose it most likely is, before TLS has told. */
-  claim(stream: UtpStream): void {
-    const { path } = stream.connection
-    for (const link of this.#links.values()) {
-      // That our answers reach whoever checked from there is not shown yet, and need not be for this.
-      if (link.session?.hears(path) !== true && !link.owns(path)) continue
-      link.add(stream)
-      return
-    }
+  /**
+   * A connection came in by this path: whose it most likely is, before TLS has told. Not whose check came from there alone:
+   * a peer that invents the address of another one would lead that one's connections astray.
+   */
+  ownerOf(path: Path): PeerLink | undefined {
+    for (const link of this.#links.values()) if (link.owns(path)) return link
+    return undefined
   }
 
   /** The connection is with that node: it follows its link from now on. */

@@ -140,13 +140,12 @@ test('where the peer is heard while nothing works: told once, to the side that c
     session.setRemote(0, REMOTE)
     machine.handleDatagram(0, peerPath, check(session, { controlling: !controlling, pwd: 'b'.repeat(22) }))
     assert.deepEqual(promised(machine), [])
-    assert.equal(session.hears(peerPath), false)
     for (let i = 0; i < 2; i++)
       machine.handleDatagram(0, peerPath, check(session, { controlling: !controlling }))
     assert.deepEqual(promised(machine), controlling ? [PEER] : [])
     assert.equal(session.path, undefined)
-    // What comes there is the peer's; that what we send gets there, it has not shown.
-    assert.deepEqual([session.hears(peerPath), session.owns(peerPath)], [true, false])
+    // Who may say there what it likes has not shown that it hears us: a check's source is easily invented.
+    assert.equal(session.owns(peerPath), false)
   }
 })
 
