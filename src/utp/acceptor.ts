@@ -73,6 +73,10 @@ export class Acceptor {
 
   handleSyn(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
     const { connectionId } = packet
+    if (packet.part > 0) {
+      this.#handleRest(now, path, packet, bytes)
+      return
+    }
     let entry = this.#halfOpen.find(now, path, connectionId)
     // The same SYN that came by other paths.
     const others =
@@ -160,10 +164,15 @@ export class Acceptor {
     const connection = this.#host.accept(now, entry.path, entry)
     connection.beganWith = entry
     this.#unproved++
-    packet.type = ST_DATA
-    packet.sequence = (entry.sequence + 1) & 0xffff
-    packet.ack = (entry.ours - 1) & 0xffff
-    connection.handlePacket(now, entry.path, packet, bytes)
+    takeData(now, connection, entry, packet, bytes)
+  }
+
+  /** What did not fit in the SYN: nothing without the connection that began with it, whose initiator sends it again as any DATA. */
+  #handleRest(now: Micros, path: Path, packet: Packet, bytes: Uint8Array): void {
+    const connection = this.#host.find(path, receiveIdOf(packet.connectionId))
+    const entry = connection?.beganWith
+    if (connection === undefined || entry?.sequence !== packet.sequence) return
+    takeData(now, connection, entry, packet, bytes)
   }
 
   /**
@@ -193,6 +202,20 @@ export class Acceptor {
     stamp(data, now, difference, this.#host.firstWindow(), ack)
     this.#host.answer({ path: entry.path, data })
   }
+}
+
+/** The bytes of a SYN's datagram, as the packet that they would have been: it shows nothing of what its sender has got. */
+function takeData(
+  now: Micros,
+  connection: UtpConnection,
+  entry: HalfOpen,
+  packet: Packet,
+  bytes: Uint8Array,
+): void {
+  packet.type = ST_DATA
+  packet.sequence = (entry.sequence + 1 + packet.part) & 0xffff
+  packet.ack = (entry.ours - 1) & 0xffff
+  connection.handlePacket(now, entry.path, packet, bytes)
 }
 
 /** BEP 29: the SYN alone has the id that its initiator receives with; we receive with the next one. */

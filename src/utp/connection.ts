@@ -55,6 +55,8 @@ const LINGER: Micros = 4 * SECOND
 const RESET_SLACK = 64
 
 const NO_PATHS: readonly Path[] = []
+/** Packets within which a connection that nobody leads yet may lie. */
+const YOUNG = 256
 
 /**
  * Where a connection is. The two directions end on their own while it is `open`: see the state table in index.ts.
@@ -86,7 +88,7 @@ export interface ConnectionStart {
   /** The last sequence number received; −1 where we connect and nothing has come. */
   readonly ack: number
   readonly reorderLimit: number
-  /** Where we connect: the SYN takes the first written bytes along. */
+  /** Where we connect: the SYN, and a datagram behind it, take the first written bytes along. */
   readonly withData?: boolean
 }
 
@@ -148,6 +150,8 @@ export class UtpConnection implements Waiting {
   readonly #liveness: Liveness
   /** The peer should be asked whether it is there. */
   #askDue = false
+  /** Somebody says by which path it goes: who connected, or who has used {@link setPath}. */
+  #isLed: boolean
   /** Where we connect, until the peer needs no more of it. */
   #handshake: Handshake | undefined
   #writeBlocked = false
@@ -168,6 +172,7 @@ export class UtpConnection implements Waiting {
     this.receiveId = start.receiveId
     this.sendId = start.sendId
     this.#state = connecting ? 'connecting' : 'open'
+    this.#isLed = connecting
     this.#liveness = new Liveness(now, this.#timers, settings)
     const mtu = new PathMtu(settings.maxDatagramSize ?? largestDatagram(start.path))
     this.#sender = new Sender(
@@ -303,6 +308,12 @@ export class UtpConnection implements Waiting {
    * byte is lost with the old path.
    */
   setPath(now: Micros, path: Path): void {
+    this.#isLed = true
+    this.moveTo(now, path)
+  }
+
+  /** @internal The peer has moved. */
+  moveTo(now: Micros, path: Path): void {
     if (this.#state === 'closed') return
     const before = this.#path
     this.#path = path
@@ -338,6 +349,16 @@ export class UtpConnection implements Waiting {
     return this.#sender.isPlausible(packet.ack) && Math.abs(distance) <= REORDER_LIMIT
   }
 
+  /**
+   * @internal Whether a packet by a path that is known to be true, where nobody says yet by which one this connection goes,
+   * shows that its initiator has moved there. Every peer has such paths, and each may guess: the numbers must fit closely.
+   */
+  isLedBy(packet: Packet): boolean {
+    if (this.#isLed || this.#state !== 'open') return false
+    const ahead = sequenceDistance(packet.sequence, this.#receiver.ack)
+    return this.#sender.isPlausible(packet.ack, YOUNG) && Math.abs(ahead) <= YOUNG
+  }
+
   /** @internal Whether this is the answer that it waits for, by whichever path. */
   isAnsweredBy(packet: Packet): boolean {
     return this.#state === 'connecting' && this.#handshake?.isTakenBy(packet) === true
@@ -360,7 +381,7 @@ export class UtpConnection implements Waiting {
       const handshake = this.#handshake
       if (handshake === undefined) return
       if (packet.type !== ST_STATE || !handshake.isAnsweredBy(packet)) {
-        if (handshake.hasData(packet.ack)) {
+        if (handshake.hasBegun(packet.ack)) {
           handshake.hasten()
           if (packet.type === ST_DATA) handshake.keep(bytes)
         }
@@ -509,7 +530,7 @@ export class UtpConnection implements Waiting {
     // diagram of BEP 29 says `c.seq_nr++` there; nobody does that.)
     this.#receiver.ack = (packet.sequence - 1) & 0xffff
     if (rtt > 0) this.#rtt.sample(rtt)
-    if (handshake.hasData(packet.ack)) sender.arrivedWithSyn(handshake.data)
+    if (handshake.hasData(packet.ack)) handshake.handOver(now, sender)
     sender.allowPackets(packet.reorderLimit)
     this.#receiver.capable = sender.peerIsCapable
     this.#liveness.start(now)

@@ -16,6 +16,9 @@ import { T_CONFIRM, T_CONNECT, T_SYN, type Timers } from './timers.ts'
 
 /** What every path takes, relayed ones and those over IPv6 tunnels included. */
 const MOST_WITH_SYN = 1_200
+const HEAD = HEADER_SIZE + CAPABILITIES_SIZE
+/** Payload of the SYN, and of the datagram behind it. */
+const ROOM = MOST_WITH_SYN - HEAD
 /** SYNs are sent 1, 2, 4, 8, 8, … seconds apart. */
 const MAX_SYN_DOUBLINGS = 3
 /** Datagrams that may wait for the answer to the SYN. */
@@ -38,6 +41,12 @@ export class Handshake {
   #confirmations = -1
   /** Bytes that the SYN takes along, the same each time; −1: it waits for the first that are written. */
   #data: number
+  /**
+   * Bytes that leave in a datagram of their own right behind the SYN: a TLS ClientHello with a post-quantum key does not fit in
+   * one. To the acceptor they are the first DATA after the SYN's.
+   */
+  #rest = 0
+  #restDue = false
   #early: Uint8Array[] = []
 
   /** `withData`: the SYN waits for the first bytes to send, and takes them along. */
@@ -64,6 +73,11 @@ export class Handshake {
     return this.#data > 0 && ack === ((this.#sequence + 1) & 0xffff)
   }
 
+  /** Whether the acceptor has the SYN's data at least. */
+  hasBegun(ack: number): boolean {
+    return this.hasData(ack) || (this.#rest > 0 && ack === ((this.#sequence + 2) & 0xffff))
+  }
+
   /**
    * Whether the acceptor has taken the SYN's data: then there is one connection at its end, whose number is the same by
    * whichever path the answer comes.
@@ -83,9 +97,12 @@ export class Handshake {
     return early
   }
 
-  /** Bytes that the SYN takes along. */
-  get data(): number {
-    return Math.max(0, this.#data)
+  /** Tells the sender what it need not send any more: the acceptor has taken the SYN's data. */
+  handOver(now: Micros, sender: Sender): void {
+    sender.arrivedWithSyn(this.#data)
+    if (this.#rest > 0 && !this.#restDue) {
+      sender.sentWithSyn(now, this.#rest, this.#synSentAt, this.#synTimes > 1)
+    }
   }
 
   /** T_SYN. */
@@ -104,23 +121,27 @@ export class Handshake {
   pathChanged(): void {
     this.#synTimes = 0
     this.#synDue = true
+    this.#restDue = false
   }
 
-  /** The SYN, if it is to be sent now. BEP 29: it alone carries the id that we receive with. */
+  /** The SYN, if it is to be sent now, and what goes along. BEP 29: it alone carries the id that we receive with. */
   poll(now: Micros, scratch: Scratch, receiveId: number, sender: Sender): Uint8Array | undefined {
+    if (this.#restDue) {
+      this.#restDue = false
+      return this.#build(scratch, receiveId, sender, 1)
+    }
     if (!this.#synDue || (this.#data < 0 && sender.queued === 0)) return undefined
     this.#synDue = false
-    const head = HEADER_SIZE + CAPABILITIES_SIZE
-    if (this.#data < 0) this.#data = Math.min(sender.queued, MOST_WITH_SYN - head)
-    const data = scratch.cut(head + this.#data)
-    writeHeader(data, ST_SYN, EXTENSION_BITS, receiveId, this.#sequence)
-    writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT)
-    if (this.#data > 0) sender.peek(data, head)
+    if (this.#data < 0) {
+      this.#data = Math.min(sender.queued, ROOM)
+      this.#rest = Math.min(sender.queued - this.#data, ROOM)
+    }
+    this.#restDue = this.#rest > 0
     this.#synSentAt = now
     // BEP 29 "timeouts".
     this.#timers.set(T_SYN, now + SECOND * 2 ** Math.min(this.#synTimes, MAX_SYN_DOUBLINGS))
     this.#synTimes++
-    return data
+    return this.#build(scratch, receiveId, sender, 0)
   }
 
   /** The SYN is answered. @returns the round trip; 0 when it was sent more than once. */
@@ -136,5 +157,14 @@ export class Handshake {
     if (this.#confirmations < 0) return
     if (outstanding || this.#confirmations >= MAX_CONFIRMATIONS) this.#confirmations = -1
     else this.#timers.set(T_CONFIRM, now + timeout * 2 ** this.#confirmations++)
+  }
+
+  #build(scratch: Scratch, receiveId: number, sender: Sender, part: 0 | 1): Uint8Array {
+    const size = part === 0 ? this.#data : this.#rest
+    const data = scratch.cut(HEAD + size)
+    writeHeader(data, ST_SYN, EXTENSION_BITS, receiveId, this.#sequence)
+    writeCapabilities(data, HEADER_SIZE, REORDER_LIMIT, part)
+    if (size > 0) sender.peek(data, HEAD, part * this.#data)
+    return data
   }
 }

@@ -68,6 +68,7 @@ export interface UtpMachineStats {
  */
 export class UtpMachine implements Machine<UtpEvent> {
   readonly #rng: Rng
+  readonly #isVerified: (path: Path) => boolean
   readonly #limits: MachineLimits
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
@@ -98,9 +99,10 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` for a limit out of its range. */
   constructor(options: UtpMachineOptions) {
     this.#rng = options.rng
+    this.#isVerified = options.isVerified ?? (() => false)
     this.#limits = machineLimits(options)
     this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
-    this.#acceptor = new Acceptor(this.#acceptorHost(options), this.#limits.maxHalfOpen)
+    this.#acceptor = new Acceptor(this.#acceptorHost(), this.#limits.maxHalfOpen)
     this.#resets = new ResetLimiter(this.#limits.maxResetsPerSecond)
     this.#budget = new ReceiveBudget(this.#limits.receiveBudget, this.#limits.socketBuffer)
     const scratch = new Scratch()
@@ -134,8 +136,8 @@ export class UtpMachine implements Machine<UtpEvent> {
 
   /**
    * Starts a connection. `connected` or `closed` follows. `withData`: the SYN leaves with the first bytes written, up to
-   * 1,170, which a peer that has verified the path takes in at once (see {@link UtpMachineOptions.isVerified}); for peers of this
-   * make alone, as others may choke on it.
+   * 1,170, and a datagram with as many right behind it, which a peer that has verified the path takes in at once (see
+   * {@link UtpMachineOptions.isVerified}); for peers of this make alone, as others may choke on it.
    *
    * @throws {UsageError} `ERR_NATWORK_UTP_LIMIT` when there are `maxConnections`, no free connection id towards this peer,
    *   or an option is out of its range.
@@ -240,10 +242,10 @@ export class UtpMachine implements Machine<UtpEvent> {
     return { at: first.heapAt, reason: first.deadlineReason }
   }
 
-  #acceptorHost({ rng, isVerified = () => false }: UtpMachineOptions): AcceptorHost {
+  #acceptorHost(): AcceptorHost {
     return {
-      rng,
-      isVerified,
+      rng: this.#rng,
+      isVerified: this.#isVerified,
       hasRoom: () => this.#limits.accept && this.#count < this.#limits.maxConnections,
       firstWindow: () => Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0)),
       find: (path, receiveId) => this.#connections.find(path, receiveId),
@@ -269,9 +271,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   /** A packet for no connection. It makes one when it completes a handshake; only then does the application hear of it. */
   #establish(now: Micros, path: Path): UtpConnection | undefined {
     const entry = this.#acceptor.take(now, path, this.#packet)
-    if (entry === undefined) {
-      return this.#acceptor.isWaiting(now, path, this.#packet) ? undefined : this.#follow(now, path)
-    }
+    if (entry === undefined) return this.#follow(now, path)
     if (this.#count >= this.#limits.maxConnections) {
       this.#sendReset(now, path)
       return undefined
@@ -297,7 +297,8 @@ export class UtpMachine implements Machine<UtpEvent> {
    * connection goes with it once its known path has been silent: who would divert it must guess the id, the ack and the
    * sequence number of one that says nothing, which is no easier than to forge its data. Sooner the packet is dropped,
    * without the RESET that would end the connection at the peer. The peer's other connections come from the same socket:
-   * they go along, as far as they are silent too. Between carriers nothing moves by itself: who made them says when.
+   * they go along, as far as they are silent too. Between carriers nothing moves by itself: who made them says when. One
+   * that came in and that nobody leads yet goes at once with an initiator that has moved to a path which is known to be true.
    */
   #follow(now: Micros, path: Path): UtpConnection | undefined {
     const packet = this.#packet
@@ -310,16 +311,23 @@ export class UtpMachine implements Machine<UtpEvent> {
       }
       return connection
     }
+    const unled = this.#byId.find(packet.connectionId, (one) => one.isLedBy(packet))
+    if (unled !== undefined && this.#isVerified(path)) {
+      this.#move(now, unled, path)
+      return unled
+    }
     // The acceptor of one that still connects may have found another path than that of the SYN.
     const connecting = this.#byId.find(packet.connectionId, ({ state }) => state === 'connecting')
     if (connecting?.isAnsweredBy(packet) === true) return connecting
+    // A handshake here waits for its proof, and this, which is none, is no reason to end it.
+    if (this.#acceptor.isWaiting(now, path, packet)) return undefined
     this.#unknown++
     if (connection === undefined && connecting === undefined) this.#sendReset(now, path)
     return undefined
   }
 
   #move(now: Micros, connection: UtpConnection, path: Path): void {
-    connection.setPath(now, path)
+    connection.moveTo(now, path)
     this.#emit({ type: 'moved', connection })
   }
 

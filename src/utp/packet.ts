@@ -65,6 +65,8 @@ export class Packet {
   fragmentOffset = 0
   /** How many packets the peer puts back in order, when it says so (see {@link EXTENSION_BITS}); else 0. */
   reorderLimit = 0
+  /** Of a SYN: how many datagrams of it came before (see {@link writeCapabilities}). */
+  part = 0
   /** Where the payload begins; it ends with the datagram. */
   payloadAt = 0
 }
@@ -94,7 +96,7 @@ export function parsePacket(bytes: Uint8Array, packet: Packet): boolean {
   packet.sackLength = 0
   packet.farMasks = 0
   packet.fragmentTotal = 0
-  packet.reorderLimit = 0
+  packet.reorderLimit = packet.part = 0
   let extension = bytes[1] as number
   let at = HEADER_SIZE
   while (extension !== 0) {
@@ -117,7 +119,10 @@ export function parsePacket(bytes: Uint8Array, packet: Packet): boolean {
       packet.fragmentOffset = read16(bytes, body)
       packet.fragmentTotal = read16(bytes, body + 2)
     } else if (extension === EXTENSION_BITS && size === EXTENSION_BITS_LENGTH) {
-      if (read32(bytes, body) === CAPABILITY_MARK) packet.reorderLimit = read16(bytes, body + 4)
+      if (read32(bytes, body) === CAPABILITY_MARK) {
+        packet.reorderLimit = read16(bytes, body + 4)
+        packet.part = read16(bytes, body + 6)
+      }
     }
     extension = next
   }
@@ -154,13 +159,16 @@ export function stamp(into: Uint8Array, now: number, difference: number, window:
 /** Size of the extension that {@link writeCapabilities} writes. */
 export const CAPABILITIES_SIZE = 2 + EXTENSION_BITS_LENGTH
 
-/** The only extension of a SYN or the answer to it: what our receiver takes (see {@link EXTENSION_BITS}). */
-export function writeCapabilities(into: Uint8Array, at: number, reorderLimit: number): void {
+/**
+ * The only extension of a SYN or the answer to it: what our receiver takes (see {@link EXTENSION_BITS}). `part`: 1 in the
+ * datagram right behind a SYN, which has the bytes that did not fit in there, and the SYN's numbers; else 0.
+ */
+export function writeCapabilities(into: Uint8Array, at: number, reorderLimit: number, part = 0): void {
   into[at] = 0
   into[at + 1] = EXTENSION_BITS_LENGTH
   write32(into, at + 2, CAPABILITY_MARK)
   write16(into, at + 6, reorderLimit)
-  write16(into, at + 8, 0)
+  write16(into, at + 8, part)
 }
 
 /** Padding comes in steps that a chain of extensions can make: 0, 10, and 12 or more bytes. */

@@ -52,9 +52,9 @@ export class SendBuffer {
     return place
   }
 
-  /** Copies the bytes that wait first to the end of `into`, from `at` on: there must be as many. */
-  peek(into: Uint8Array, at: number): void {
-    this.read((this.#start + this.length - this.waiting) | 0, into.length - at, into, at)
+  /** Copies the bytes that wait, but the first `skip`, to the end of `into`, from `at` on: there must be as many. */
+  peek(into: Uint8Array, at: number, skip: number): void {
+    this.read((this.#start + this.length - this.waiting + skip) | 0, into.length - at, into, at)
   }
 
   /** Copies `size` bytes from `place` on. */

@@ -167,9 +167,23 @@ export class Sender {
     if (flight.buffer.length === 0 && !this.#ending) this.#rest(flight)
   }
 
-  /** Copies the first of the bytes that wait. */
-  peek(into: Uint8Array, at: number): void {
-    this.#flight?.buffer.peek(into, at)
+  /**
+   * The next `size` of the bytes that wait left at `at`, right behind the SYN, as the packet with number {@link next}.
+   * `again`: more than once, so that its acknowledgement measures nothing (RFC 6298 §3).
+   */
+  sentWithSyn(now: Micros, size: number, at: Micros, again: boolean): void {
+    const flight = this.#begin()
+    const { ring, buffer } = flight
+    const sequence = ring.next
+    ring.push(buffer.take(size), size, at)
+    if (again) ring.sentAgain(sequence, at)
+    this.#timers.set(T_RETRANSMIT, now + this.rtt.timeout)
+    this.#armTailProbe(flight, now)
+  }
+
+  /** Copies of the bytes that wait what begins `skip` after the first. */
+  peek(into: Uint8Array, at: number, skip: number): void {
+    this.#flight?.buffer.peek(into, at, skip)
   }
 
   end(): void {
@@ -189,11 +203,11 @@ export class Sender {
     if (this.#flight !== undefined) this.#flight.loss.fullMasks = true
   }
 
-  /** Whether `ack` can be an answer to what we sent; other packets are forged or from another life. */
-  isPlausible(ack: number): boolean {
+  /** Whether `ack` can be an answer to what we sent, at most `stale` packets ago; other packets are forged or from another life. */
+  isPlausible(ack: number, stale = STALE_ACKS): boolean {
     const count = this.unacknowledged
     const distance = sequenceDistance(ack, (this.next - count - 1) & 0xffff)
-    return distance <= count && distance >= -STALE_ACKS
+    return distance <= count && distance >= -stale
   }
 
   /** Takes the ack, the selective ack and the window of a packet in. `bytes` is its datagram. */

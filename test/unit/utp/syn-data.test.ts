@@ -14,8 +14,13 @@ function typeOf(bytes: Uint8Array): number {
   return bytes[0]! >> 4
 }
 
-/** a asks, b answers as soon as it has the first byte of the question, and both have all of it in the end. */
-function converse(pair: Pair, question: Uint8Array, answer: Uint8Array): { a: UtpConnection; took: number } {
+/** a asks, b answers as soon as it has so much of the question, and both have all of it in the end. */
+function converse(
+  pair: Pair,
+  question: Uint8Array,
+  answer: Uint8Array,
+  enough = 1,
+): { a: UtpConnection; took: number } {
   const begun = pair.now
   const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
   const ask = writer(a, question)
@@ -25,7 +30,8 @@ function converse(pair: Pair, question: Uint8Array, answer: Uint8Array): { a: Ut
   pair.onEvent = (side, { type, connection }) => {
     if (side === pair.a) ask(pair.now)
     if (side === pair.a && type === 'readable') answered ||= pair.now
-    if (side === pair.b && type === 'readable' && !reply.has(connection)) {
+    const hasHeard = side === pair.b && pair.b.bytesOf(connection).length >= enough
+    if (hasHeard && !reply.has(connection)) {
       reply.set(connection, writer(connection, answer))
     }
     if (side === pair.b) reply.get(connection)?.(pair.now)
@@ -65,6 +71,61 @@ test('on a verified path the answer is there after one round trip, otherwise aft
   }
 })
 
+test('what does not fit in the SYN goes right behind it, once: twice as much is there after one round trip', () => {
+  for (const [size, trips] of [
+    [1_170, 1],
+    [1_171, 1],
+    [1_467, 1],
+    [2_340, 1],
+    [2_341, 2],
+  ] as const) {
+    const pair = new Pair({ delay: DELAY }, verified)
+    const { a, took } = converse(pair, pattern(size), pattern(900, 3), size)
+    assert.equal(took, trips * 2 * DELAY, `${size} bytes`)
+    assert.equal(a.stats.retransmissions, 0)
+    const { a: other, took: later } = converse(
+      new Pair({ delay: DELAY }),
+      pattern(size),
+      pattern(900, 3),
+      size,
+    )
+    assert.equal(later, 4 * DELAY, `${size} bytes, not verified`)
+    assert.equal(other.stats.retransmissions, 0)
+  }
+})
+
+test('of the two datagrams one is lost, or they change places: what is missing comes again', () => {
+  for (const [first, second, soon] of [
+    [[DELAY], [], true],
+    [[], [DELAY], false],
+    [[2 * DELAY], [DELAY], true],
+    [[DELAY], [DELAY, DELAY, 8 * DELAY], true],
+  ] as const) {
+    const pair = new Pair({ delay: DELAY }, verified)
+    let sent = 0
+    pair.wire.fate = (side) => [...(side === 'a' ? ([first, second][sent++] ?? [DELAY]) : [DELAY])]
+    const { took } = converse(pair, pattern(1_467), pattern(900, 3), 1_467)
+    // A tail probe, or the SYN's own repetition.
+    assert.ok(took < (soon ? SECOND / 4 : SECOND + 4 * DELAY), `${took} µs`)
+  }
+})
+
+test('a second datagram without the connection that began with the first is nothing', () => {
+  const pair = new Pair({ delay: DELAY }, verified)
+  let sent = 0
+  pair.wire.fate = (side) => (side === 'a' && sent++ === 0 ? [] : [DELAY])
+  const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
+  a.write(pair.now, pattern(1_467))
+  pair.pass(SECOND / 2)
+  assert.equal(sent, 2)
+  const { connections, halfOpen } = pair.b.machine.stats
+  assert.deepEqual([connections, halfOpen], [0, 0])
+  assert.deepEqual(
+    pair.sent.filter(({ from }) => from === 'b'),
+    [],
+  )
+})
+
 test('the SYN waits for the first bytes, and is no larger than what every path takes', () => {
   const pair = new Pair({ delay: DELAY }, verified)
   const a = pair.a.machine.connect(pair.now, pair.b.path, undefined, { withData: true })
@@ -74,6 +135,8 @@ test('the SYN waits for the first bytes, and is no larger than what every path t
   pair.run(() => pair.a.had('connected'))
   assert.equal(typeOf(pair.sent[0]!.bytes), ST_SYN)
   assert.equal(pair.sent[0]!.bytes.length, 1_200)
+  assert.equal(typeOf(pair.sent[1]!.bytes), ST_SYN)
+  assert.equal(pair.sent[1]!.bytes.length, 1_200)
   assert.equal(pair.now, 1_000_000 + 7 * DELAY)
 })
 

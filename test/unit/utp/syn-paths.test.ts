@@ -83,7 +83,9 @@ function play(seed: number): { incoming: UtpConnection[]; hasAnswer: boolean } {
     return now < opens[side] || random(100) < loss ? [] : [delay + random(delay)]
   }
   const a = pair.a.machine.connect(pair.now, ways[0]!.a, undefined, { withData: true })
-  const ask = writer(a, pattern(260))
+  // What one datagram has room for, and what takes two.
+  const question = pattern(seed % 2 === 0 ? 260 : 1_500)
+  const ask = writer(a, question)
   ask(pair.now)
   const incoming: UtpConnection[] = []
   const replies = new Map<UtpConnection, (now: number) => boolean>()
@@ -97,7 +99,8 @@ function play(seed: number): { incoming: UtpConnection[]; hasAnswer: boolean } {
       incoming.push(connection)
       if (isFollowed && here !== undefined) connection.setPath(pair.now, here)
     }
-    if (type === 'readable' && !replies.has(connection)) {
+    const isHeard = type === 'readable' && pair.b.bytesOf(connection).length === question.length
+    if (isHeard && !replies.has(connection)) {
       replies.set(connection, writer(connection, pattern(900, 3)))
     }
     replies.get(connection)?.(pair.now)
