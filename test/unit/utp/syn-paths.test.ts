@@ -126,3 +126,38 @@ test('whichever paths the first packets take, the connection is there, once, whe
   }
   assert.deepEqual(failed, [])
 })
+
+test('a connection that nobody leads goes with its initiator to a verified path, and only there', () => {
+  const first: Path = { remote: { address: '192.0.2.1', port: 1001 } }
+  const verified: Path = { remote: { address: '192.0.2.33', port: 1003 } }
+  const stranger: Path = { remote: { address: '192.0.2.44', port: 1004 } }
+  const pair = new Pair(undefined, { b: { isVerified: ({ remote }) => remote !== stranger.remote } })
+  const [a, b] = pair.connected()
+  pair.pass(100 * MILLISECOND)
+  // From now on the wire leads nowhere: what arrives at b is put there by hand.
+  pair.route = () => undefined
+  pair.sent = []
+  a.write(pair.now, pattern(100))
+  pair.drain()
+  const { bytes } = pair.sent.find(({ from }) => from === 'a')!
+  /** The packet with its sequence number and ack moved so far. */
+  const moved = (sequence: number, ack: number): Uint8Array => {
+    const copy = Buffer.from(bytes)
+    copy.writeUInt16BE((copy.readUInt16BE(16) + sequence) & 0xffff, 16)
+    copy.writeUInt16BE((copy.readUInt16BE(18) + ack) & 0xffff, 18)
+    return copy
+  }
+  pair.inject(pair.b, stranger, bytes)
+  pair.inject(pair.b, verified, moved(2_000, 0))
+  pair.inject(pair.b, verified, moved(0, 1))
+  pair.inject(pair.b, verified, moved(0, -2_000))
+  assert.deepEqual([b.path, pair.b.bytesOf(b).length], [first, 0])
+
+  pair.inject(pair.b, verified, bytes)
+  assert.deepEqual([b.path, pair.b.bytesOf(b).length], [verified, 100])
+  // Now somebody leads it.
+  b.setPath(pair.now, first)
+  const other: Path = { remote: { address: '192.0.2.55', port: 1005 } }
+  pair.inject(pair.b, other, bytes)
+  assert.deepEqual(b.path, first)
+})
