@@ -133,7 +133,10 @@ function carry(
       return splice(socket, stream)
     })
     .catch((error: unknown) => {
-      if (!socket.destroyed) answer.refuse(error as Error)
+      if (socket.destroyed) return
+      // Who does not close after that must not keep its place for ever.
+      socket.setTimeout(REQUEST_TIMEOUT)
+      answer.refuse(error as Error)
     })
 }
 

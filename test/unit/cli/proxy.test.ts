@@ -97,7 +97,9 @@ test('refusals say why: SOCKS', async () => {
         Buffer.from([0, 80]),
       ]),
     )
-    return [...(await buffer(socket))].slice(0, 4)
+    const answer = await buffer(socket)
+    socket.end()
+    return [...answer].slice(0, 4)
   }
   assert.deepEqual(await reply('refused'), [5, 0, 5, 2])
   assert.deepEqual(await reply('away'), [5, 0, 5, 4])
