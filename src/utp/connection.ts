@@ -189,13 +189,8 @@ export class UtpConnection implements Waiting {
     this.#sender.allowPackets(start.reorderLimit)
     this.#receiver.capable = this.#sender.peerIsCapable
     if (connecting) {
-      this.#handshake = new Handshake(
-        now,
-        this.#timers,
-        start.sequence,
-        settings.connectTimeout,
-        start.withData ?? false,
-      )
+      const { sequence, withData = false } = start
+      this.#handshake = new Handshake(now, this.#timers, sequence, settings.connectTimeout, withData)
     } else {
       this.#liveness.start(now)
       // The initiator repeats the last step of the handshake until it hears from us.
@@ -343,10 +338,10 @@ export class UtpConnection implements Waiting {
   }
 
   /** @internal Whether a packet that came by an unknown path may be this connection's. */
-  recognises(packet: Packet): boolean {
+  recognises(packet: Packet, within = REORDER_LIMIT, stale?: number): boolean {
     if (this.#state !== 'open') return false
     const distance = sequenceDistance(packet.sequence, this.#receiver.ack)
-    return this.#sender.isPlausible(packet.ack) && Math.abs(distance) <= REORDER_LIMIT
+    return this.#sender.isPlausible(packet.ack, stale) && Math.abs(distance) <= within
   }
 
   /**
@@ -354,9 +349,7 @@ export class UtpConnection implements Waiting {
    * shows that its initiator has moved there. Every peer has such paths, and each may guess: the numbers must fit closely.
    */
   isLedBy(packet: Packet): boolean {
-    if (this.#isLed || this.#state !== 'open') return false
-    const ahead = sequenceDistance(packet.sequence, this.#receiver.ack)
-    return this.#sender.isPlausible(packet.ack, YOUNG) && Math.abs(ahead) <= YOUNG
+    return !this.#isLed && this.recognises(packet, YOUNG, YOUNG)
   }
 
   /** @internal Whether this is the answer that it waits for, by whichever path. */
