@@ -110,9 +110,8 @@ export class Forward extends EventEmitter<ForwardEvents> {
     })
     socket.on('error', () => undefined)
     socket.read(0) // What the local program says meanwhile goes along with the request.
-    const first = (): Buffer | undefined => (socket.read() as Buffer | null) ?? undefined
     try {
-      const broken = await splice(socket, await connect(gone.signal, first))
+      const broken = await splice(socket, await connect(gone.signal, () => saidBy(socket)))
       // What the local program broke off is its own affair.
       if (broken instanceof NatworkError) this.emit('failed', broken)
     } catch (error) {
@@ -120,6 +119,13 @@ export class Forward extends EventEmitter<ForwardEvents> {
       resetSocket(socket)
     }
   }
+}
+
+/** All that waits to be read; since Node 26 each read gives what one packet brought. */
+function saidBy(socket: Socket): Buffer | undefined {
+  const parts: Buffer[] = []
+  for (let part: Buffer | null; (part = socket.read() as Buffer | null) !== null;) parts.push(part)
+  return parts.length > 1 ? Buffer.concat(parts) : parts[0]
 }
 
 function cannotListen(host: string, port: number, cause: unknown): SystemError {

@@ -63,11 +63,13 @@ function serveSocks(socket: Socket, open: OpenHost, logger: Logger): void {
   // Who ends before the request is whole has nothing more to say.
   const onEnd = (): void => void socket.destroy()
   const onReadable = (): void => {
-    const chunk = socket.read() as Buffer | null
-    if (chunk === null) return
-    const step = handshake.push(chunk)
-    if (step.reply.length > 0) socket.write(step.reply)
-    if (step.state === 'more') return
+    let step
+    do {
+      const chunk = socket.read() as Buffer | null
+      if (chunk === null) return
+      step = handshake.push(chunk)
+      if (step.reply.length > 0) socket.write(step.reply)
+    } while (step.state === 'more')
     socket.off('readable', onReadable)
     socket.off('end', onEnd)
     if (step.state === 'failed') {

@@ -15,7 +15,17 @@ function sink(terminal?: { colours: boolean }) {
   if (terminal !== undefined) {
     Object.assign(stream, { isTTY: true, hasColors: () => terminal.colours })
   }
-  return { stream, text: () => String((stream as unknown as PassThrough).read() ?? '') }
+  // Since Node 26 each read gives what one write brought.
+  const text = (): string => {
+    const parts: Buffer[] = []
+    for (
+      let part: Buffer | null;
+      (part = (stream as unknown as PassThrough).read() as Buffer | null) !== null;
+    )
+      parts.push(part)
+    return Buffer.concat(parts).toString()
+  }
+  return { stream, text }
 }
 
 test('results are text for people and one JSON value a line for programs', () => {
