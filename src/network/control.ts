@@ -1,15 +1,20 @@
 import { setMaxListeners } from 'node:events'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import type { SocketAddress } from '../core/address.ts'
 import { PeerError } from '../core/errors.ts'
 import { Scope } from './deadline.ts'
 import { asError, refusalCodes } from './errors.ts'
+import { KeepAlive } from './keep-alive.ts'
 import { isNodeId, type NodeId } from './node-id.ts'
 import { verifyNodeInfo, type NodeInfo } from './node-info.ts'
 import { readMessage, writeMessage } from './protocol.ts'
 import { closed, explain, RefusedError } from './refusal.ts'
 import { SecureStream } from './secure-stream.ts'
+
+/** Milliseconds that an answer may be put off. */
+const maxSilence = 60_000
 
 const id = z.string().max(64).refine(isNodeId)
 /** Base64 of a sealed signal. */
@@ -24,7 +29,7 @@ const body = z.base64().max(15_000)
  * - `signal`: "forward this to that node". `for` is set by a helper that forwards for somebody else: it goes no further.
  * - `deliver`: "here is a signal for you".
  * - `relay`: "let me use your relay for a while".
- * - `ping`: "are you there?"
+ * - `ping`: "are you there?", to be answered after so many milliseconds
  */
 const questionSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('announce'), info: z.unknown() }),
@@ -33,7 +38,7 @@ const questionSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('signal'), to: id, body, for: id.optional() }),
   z.object({ type: z.literal('deliver'), body }),
   z.object({ type: z.literal('relay') }),
-  z.object({ type: z.literal('ping') }),
+  z.object({ type: z.literal('ping'), after: z.int().min(0).max(maxSilence).exactOptional() }),
 ])
 
 export type ControlQuestion = z.output<typeof questionSchema>
@@ -72,7 +77,10 @@ export interface ControlChannelOptions {
   readonly handler: ControlHandler
   /** Milliseconds without a word from the peer after which the stream is taken for dead. */
   readonly idle: number
-  /** Ask whether the peer is there whenever it was silent for so many milliseconds; the side that dialled does. */
+  /**
+   * Have the peer speak after every so many milliseconds at most, 60,000 at most itself; the side that dialled does. Sooner
+   * where a NAT between forgets sooner ({@link KeepAlive}). A peer that is not there is noticed within twice that.
+   */
   readonly keepAlive?: number
 }
 
@@ -95,7 +103,6 @@ export class ControlChannel {
   #served = 0
   #onServed: () => void = () => undefined
   #idleTimer: NodeJS.Timeout
-  #keepAliveTimer: NodeJS.Timeout | undefined
 
   constructor(stream: Duplex, peer: NodeId, options: ControlChannelOptions) {
     this.#stream = stream
@@ -108,10 +115,8 @@ export class ControlChannel {
     this.#idleTimer = setTimeout(() => {
       this.close(new PeerError('ERR_NATWORK_TIMEOUT', `${peer} said nothing for ${options.idle} ms`))
     }, options.idle)
-    if (options.keepAlive !== undefined) {
-      this.#keepAliveTimer = setTimeout(() => this.#askWhetherAlive(), options.keepAlive)
-    }
     void this.#read()
+    if (options.keepAlive !== undefined) void this.#keepAlive(Math.min(options.keepAlive, maxSilence))
   }
 
   /** Where the peer is seen; undefined when the caller's own transport carries the stream. */
@@ -198,15 +203,32 @@ export class ControlChannel {
   #end(error: Error | undefined): void {
     if (!this.alive) return
     clearTimeout(this.#idleTimer)
-    clearTimeout(this.#keepAliveTimer)
     this.#ended.abort(error ?? new PeerError('ERR_NATWORK_RESET', `the control stream of ${this.peer} ended`))
     this.#onServed()
     this.#resolveClosed(error)
   }
 
-  #askWhetherAlive(): void {
-    const { keepAlive = 0, idle } = this.#options
-    void this.probe(Math.min(keepAlive, idle))
+  /** One answer after another that the peer puts off, and a question at once when one does not come. */
+  async #keepAlive(most: number): Promise<void> {
+    const keepAlive = new KeepAlive(most)
+    const patience = Math.min(maxPatience, most / 2)
+    while (this.alive) {
+      const after = Math.round(keepAlive.silence)
+      // Not the answer alone: one that comes at once, as a hurried or ill-willed peer's, is no reason to ask again at once.
+      const [heard] = await Promise.all([
+        this.#hears({ type: 'ping', after }, after + patience),
+        sleep(after, undefined, { signal: this.#ended.signal }).catch(() => undefined),
+      ])
+      if (heard) keepAlive.passed()
+      else if (await this.probe(most - patience)) keepAlive.missed()
+    }
+  }
+
+  async #hears(question: ControlQuestion, timeout: number): Promise<boolean> {
+    return await this.ask(question, { timeout }).then(
+      () => true,
+      () => false,
+    )
   }
 
   async #read(): Promise<void> {
@@ -215,7 +237,6 @@ export class ControlChannel {
         const frame = await readMessage(this.#stream, frameSchema, maxFrame)
         if (frame === undefined || !this.alive) break
         this.#idleTimer.refresh()
-        this.#keepAliveTimer?.refresh()
         if ('answer' in frame) {
           this.#answered(frame)
         } else {
@@ -246,7 +267,10 @@ export class ControlChannel {
   async #serve(ask: number, question: ControlQuestion): Promise<void> {
     this.#served++
     try {
-      const answer = question.type === 'ping' ? {} : await this.#options.handler(question, this)
+      const answer =
+        question.type === 'ping'
+          ? await this.#pong(question.after)
+          : await this.#options.handler(question, this)
       this.#write({ answer: ask, ...answer })
     } catch (error) {
       if (error instanceof RefusedError) this.#write({ answer: ask, code: error.code })
@@ -255,6 +279,12 @@ export class ControlChannel {
       this.#served--
       this.#onServed()
     }
+  }
+
+  async #pong(after = 0): Promise<ControlAnswer> {
+    // At once when the stream ends: then nothing is written.
+    if (after > 0) await sleep(after, undefined, { signal: this.#ended.signal }).catch(() => undefined)
+    return {}
   }
 
   #write(frame: object): void {
@@ -278,6 +308,8 @@ export interface AskOptions {
 const maxOpen = 256
 /** Questions of the peer that are worked on at once. */
 const maxServed = 8
+/** Milliseconds that an answer which was put off may take: lost once and sent again. */
+const maxPatience = 1_500
 /** Bytes that may wait for a peer that reads slowly. */
 const maxBacklog = 256 * 1024
 /** Milliseconds for the peer to end its side too. */

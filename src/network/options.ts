@@ -109,7 +109,10 @@ export interface NetworkTimeouts {
   readonly service: number
   /** For a peer's control stream or ping to say something: 60,000. */
   readonly idle: number
-  /** Between two questions whether a silent helper is there: 15,000. A lost one is noticed within twice that. */
+  /**
+   * Between two signs of life of a helper, 60,000 at most: 15,000, and less where the NAT between forgets sooner, which a node
+   * finds out within the first half minute. A lost helper is noticed within twice that.
+   */
   readonly keepAlive: number
   /**
    * For a path to be found through helpers, before a node that has some is dialled at its addresses too: 1,500. Such a node is
