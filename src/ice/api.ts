@@ -73,6 +73,8 @@ export interface IceSession {
   suspect(now: Micros): void
   /** Whether `path` is a valid one of this session. */
   owns(path: Path): boolean
+  /** Whether the peer's authentic check came by `path`: so much of a session is believed unproved, no more ({@link MAX_BELIEVED}). */
+  believes(path: Path): boolean
   close(now: Micros): void
 }
 
@@ -80,8 +82,9 @@ export type IceEvent =
   /** A candidate of ours, found after {@link IceSession.localCandidates} was sent: for the peer. */
   | { readonly type: 'candidate'; readonly session: IceSession; readonly candidate: IceCandidate }
   /**
-   * Nothing works yet, and the peer's authentic check came this way: ours is under way. What is sent here now, to open a connection
-   * a round trip sooner, may reach nobody, or somebody that the peer only pretends to be.
+   * Nothing works yet, and our check is under way here: after the peer's authentic one had come this way, or because this is
+   * the likeliest way to a peer that has opened its side. Told to the side that calls; a later one is better. What is sent here
+   * now, to open a connection a round trip sooner, may reach nobody, or somebody that the peer only pretends to be.
    */
   | { readonly type: 'promising'; readonly session: IceSession; readonly path: IcePath }
   /** Data goes this way from now on. The first one is announced as soon as it works, better ones as they are found. */

@@ -30,6 +30,11 @@ export const MAX_REFLEXIVE = 32
 /** Our own candidates of a session, and allocations on relays that carry some. */
 export const MAX_LOCAL = 32
 export const MAX_RELAYS = 4
+/**
+ * Connections of a session that may begin where the peer's check came from, before ours is answered there: the source may be
+ * invented, and its owner gets what a TLS server says first, for as long as nobody answers (some 8 KB).
+ */
+export const MAX_BELIEVED = 4
 /** Sources of checks that came before the peer's credentials. */
 export const MAX_EARLY = 16
 /** Sessions of a machine; each is made by a call, never by a datagram. */

@@ -1,8 +1,8 @@
-import type { Micros } from '../core/machine.ts'
+import { samePath, type Micros, type Path } from '../core/machine.ts'
 import { Attribute, ErrorCode, type StunView } from '../stun/codec/index.ts'
 import * as bounds from './bounds.ts'
 import { priorityOf } from './candidate.ts'
-import { CheckList, type Pair } from './check-list.ts'
+import { CheckList, type Generation, type Pair } from './check-list.ts'
 import type { SessionHost, Transaction } from './host.ts'
 import { isLargerOrEqual, writeCheck } from './message.ts'
 import { bestOf, isBetter, patienceFor } from './selection.ts'
@@ -14,8 +14,10 @@ export interface ConnectivityOwner {
   roleSwitched(now: Micros): void
   /** A pair has begun to work. */
   valid(now: Micros, pair: Pair): void
-  /** The first check of the peer's has come on it, while nothing works. */
+  /** While nothing works: the first check of the peer's has come on it, or one of ours has left on a {@link isLikely likely} one. */
   promising(pair: Pair): void
+  /** Whether what is sent on it now will get through, as far as one can tell before anything has. */
+  isLikely(pair: Pair): boolean
   selected(now: Micros, pair: Pair): void
   /** The pair in use does not answer, and no other one works. */
   doubted(now: Micros, pair: Pair): void
@@ -48,6 +50,10 @@ export class Connectivity {
   #nomination = 0
   #nominating: { readonly pair: Pair; tries: number; at: Micros } | undefined
   #paceAt: Micros = 0
+  /** {@link bounds.MAX_BELIEVED} */
+  #believed = 0
+  /** The credentials under which a likely pair was told: one is. */
+  #hopedFor: Generation | undefined
 
   constructor(controlling: boolean, host: SessionHost, owner: ConnectivityOwner) {
     this.controlling = controlling
@@ -111,6 +117,12 @@ export class Connectivity {
       this.trigger(now, pair)
       if (isNews && this.controlling && this.selected === undefined) this.#owner.promising(pair)
     }
+  }
+
+  /** The peer's check came by this path: so much is believed, {@link bounds.MAX_BELIEVED} times. */
+  believes(path: Path): boolean {
+    const isHeard = this.list.pairs.some((one) => one.heard > 0 && samePath(one.path, path))
+    return isHeard && this.#believed++ < bounds.MAX_BELIEVED
   }
 
   /** A check was answered, authentically and on its path. */
@@ -252,6 +264,11 @@ export class Connectivity {
     const ttl = pair.heard + pair.answered > 0 ? undefined : this.#owner.openingTtl(now, pair)
     pair.sent++
     this.send(now, { pair, path, generation, nomination }, base.candidate.priority, ttl)
+    if (pair.sent > 1 || ttl !== undefined || !this.controlling || this.selected !== undefined) return
+    if (this.#hopedFor !== generation && this.#owner.isLikely(pair)) {
+      this.#hopedFor = generation
+      this.#owner.promising(pair)
+    }
   }
 
   #succeed(now: Micros, pair: Pair): void {

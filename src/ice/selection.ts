@@ -6,7 +6,7 @@ import type { Pair } from './check-list.ts'
  * What a path costs, in µs of round trip: a relay costs somebody's bandwidth and counts twice its time and 100 ms more;
  * a NAT on the way needs keeping alive, so that a path within one network wins when times are the same.
  */
-export function costOf(pair: Pair): number {
+function costOf(pair: Pair): number {
   const rtt = pair.rtt ?? UNKNOWN_RTT
   const relays = Number(pair.base.via?.kind === 'relay') + Number(pair.remote.candidate.type === 'relay')
   if (relays > 0) return 2 * rtt + relays * RELAY
@@ -19,6 +19,13 @@ export function bestOf(pairs: readonly Pair[]): Pair | undefined {
   let best: Pair | undefined
   for (const pair of pairs) if (pair.isValid && (best === undefined || isPreferred(pair, best))) best = pair
   return best
+}
+
+/** The valid ones: those in doubt last, else the cheapest first. */
+export function bestFirst(pairs: readonly Pair[]): Pair[] {
+  return pairs
+    .filter((one) => one.isValid)
+    .sort((a, b) => Number(a.doubted) - Number(b.doubted) || costOf(a) - costOf(b))
 }
 
 function isPreferred(pair: Pair, other: Pair): boolean {

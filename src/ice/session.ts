@@ -17,7 +17,7 @@ import { isGettingThere, patienceOf } from './hard/patience.ts'
 import type { SessionHost, Transaction } from './host.ts'
 import { NOMINATION } from './message.ts'
 import { failureMessages } from './messages.ts'
-import { costOf } from './selection.ts'
+import { bestFirst } from './selection.ts'
 import { Tracer, type UntimedEntry } from './tracer.ts'
 import type {
   ExhaustiveBudget,
@@ -78,6 +78,7 @@ export class Session implements IceSession {
       valid: (at, pair) => this.#valid(at, pair),
       selected: (at, pair) => this.#selected(at, pair),
       promising: (pair) => host.emit({ type: 'promising', session: this, path: this.#describe(pair) }),
+      isLikely: (pair) => this.#opening.isLikely(pair, this.#local),
       doubted: (_at, pair) => host.emit({ type: 'doubted', session: this, path: this.#describe(pair) }),
       disconnected: (at) => this.#disconnected(at),
       dropped: ({ base }) => this.#releaseUnused(base),
@@ -111,10 +112,7 @@ export class Session implements IceSession {
   }
 
   get validPaths(): readonly IcePath[] {
-    return this.#checks.list.pairs
-      .filter((one) => one.isValid)
-      .sort((a, b) => Number(a.doubted) - Number(b.doubted) || costOf(a) - costOf(b))
-      .map((one) => this.#describe(one))
+    return bestFirst(this.#checks.list.pairs).map((one) => this.#describe(one))
   }
 
   get pairs(): readonly PairReport[] {
@@ -127,6 +125,10 @@ export class Session implements IceSession {
 
   owns(path: Path): boolean {
     return this.#checks.list.pairs.some((one) => one.isValid && samePath(one.path, path))
+  }
+
+  believes(path: Path): boolean {
+    return this.#checks.believes(path)
   }
 
   setRemote(now: Micros, remote: RemoteDescription): void {
@@ -414,12 +416,11 @@ export class Session implements IceSession {
   }
 
   #addReflexive(now: Micros, { address, port }: SocketAddress, priority?: number): Remote {
-    const reflexive = [...this.#remotes].filter(([, { candidate }]) => candidate.type === 'prflx')
+    const reflexive = [...this.#remotes.values()].filter(({ candidate }) => candidate.type === 'prflx')
     if (reflexive.length >= bounds.MAX_REFLEXIVE) {
-      const remotes = reflexive.map(([, remote]) => remote)
-      const gone = this.#checks.list.leastUseful(remotes, this.#checks.selected?.remote)
+      const gone = this.#checks.list.leastUseful(reflexive, this.#checks.selected?.remote)
       this.#checks.forget((one) => one.remote === gone)
-      for (const [key, one] of reflexive) if (one === gone) this.#remotes.delete(key)
+      if (gone !== undefined) this.#remotes.delete(formatAddress(gone.candidate))
     }
     const candidate = reflexiveCandidate({ address, port }, priority, this.#remotes.size)
     const remote: Remote = { candidate }

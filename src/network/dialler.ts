@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatAddress, sameAddress, type SocketAddress } from '../core/address.ts'
 import { PeerError, type NatworkError } from '../core/errors.ts'
-import type { Path } from '../core/machine.ts'
+import { samePath, type Path } from '../core/machine.ts'
 import { UtpStream } from '../utp/driver/index.ts'
 import type { ExhaustiveBudget } from '../ice/index.ts'
 import type { ControlPool } from './control-pool.ts'
@@ -223,8 +223,16 @@ export class Dialler {
   ): Promise<SecureStream> {
     const target = (info && targetOf(info, id)) ?? (await this.#targetBy(helpers, id, signal))
     const link = this.#parts.links.to(id)
-    const path = await link.meet({ ...target, helpers }, signal)
-    return await this.#over(link, path, signal)
+    const to = { ...target, helpers }
+    const path = await link.meet(to, signal)
+    try {
+      return await this.#over(link, path, signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      if (link.path !== undefined && samePath(link.path, path)) throw error
+      // It only seemed to be the way: somebody else is there.
+      return await this.#over(link, await link.meet(to, signal, true), signal)
+    }
   }
 
   /** A stranger's key, from the first of its helpers that knows it. */

@@ -90,6 +90,8 @@ export async function openRun(given: RunOptions): Promise<Run> {
       onConnection: (raw) => acceptor.accept(raw),
       // What ICE checks with a password that only the peer and we know, and where it has shown its key on an open connection.
       isVerified: (path) => meeting.links.ownerOf(path) !== undefined,
+      // What that password came by: ours is on its way there.
+      isBelieved: (path) => meeting.links.believes(path),
       onStalled: () => perhapsMoved(),
       logger,
     })

@@ -376,6 +376,8 @@ export class UdpEndpoint {
         this.#driver.flush()
         attached.pumpEvents()
         attached.deadline = attached.machine.pollTimeout()?.at ?? Infinity
+        // Due by what came just now: a timer would be a millisecond or more late.
+        if (attached.deadline <= now && !this.#catchingUp) this.#drainAgain = true
       } catch (error) {
         this.#fault(attached, now, error)
       }

@@ -32,6 +32,8 @@ export interface AcceptorHost {
   readonly rng: Rng
   /** See `UtpMachineOptions.isVerified`. */
   readonly isVerified: (path: Path) => boolean
+  /** See `UtpMachineOptions.isBelieved`. */
+  readonly isBelieved: (path: Path) => boolean
   /** Whether there may be one connection more. */
   hasRoom(): boolean
   /** What a new connection can receive at first, in bytes. */
@@ -156,7 +158,8 @@ export class Acceptor {
       this.#withDataSince = now
       this.#withData = 0
     }
-    return this.#unproved < MAX_UNPROVED && this.#withData++ < MAX_WITH_DATA && this.#host.isVerified(path)
+    if (this.#unproved >= MAX_UNPROVED || this.#withData++ >= MAX_WITH_DATA) return false
+    return this.#host.isVerified(path) || this.#host.isBelieved(path)
   }
 
   /** The initiator knows nothing of us yet: that our answer reached it, its first packet will show. */

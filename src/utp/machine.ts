@@ -38,6 +38,12 @@ export interface UtpMachineOptions extends UtpLimits {
    * with the SYN is taken then, a round trip sooner. Default: never.
    */
   readonly isVerified?: (path: Path) => boolean
+  /**
+   * Whether to take what comes with a SYN by a path that is not verified: somebody vouches for it, such as a password that came
+   * by the same path. Asked once for each; until the initiator is heard, what the application says goes to an address that may
+   * be invented. Default: never.
+   */
+  readonly isBelieved?: (path: Path) => boolean
 }
 
 /** Answers that belong to no connection (to SYNs, and RESETs) and wait to be sent; more are dropped. */
@@ -69,6 +75,7 @@ export interface UtpMachineStats {
 export class UtpMachine implements Machine<UtpEvent> {
   readonly #rng: Rng
   readonly #isVerified: (path: Path) => boolean
+  readonly #isBelieved: (path: Path) => boolean
   readonly #limits: MachineLimits
   readonly #settings: ConnectionSettings
   readonly #connections = new PathTable<UtpConnection>()
@@ -100,6 +107,7 @@ export class UtpMachine implements Machine<UtpEvent> {
   constructor(options: UtpMachineOptions) {
     this.#rng = options.rng
     this.#isVerified = options.isVerified ?? (() => false)
+    this.#isBelieved = options.isBelieved ?? (() => false)
     this.#limits = machineLimits(options)
     this.#settings = connectionSettings(options.connection, DEFAULT_SETTINGS)
     this.#acceptor = new Acceptor(this.#acceptorHost(), this.#limits.maxHalfOpen)
@@ -246,6 +254,7 @@ export class UtpMachine implements Machine<UtpEvent> {
     return {
       rng: this.#rng,
       isVerified: this.#isVerified,
+      isBelieved: this.#isBelieved,
       hasRoom: () => this.#limits.accept && this.#count < this.#limits.maxConnections,
       firstWindow: () => Math.min(this.#settings.receiveBuffer, FIRST_WINDOW, this.#budget.share(0)),
       find: (path, receiveId) => this.#connections.find(path, receiveId),

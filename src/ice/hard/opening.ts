@@ -3,7 +3,7 @@ import type { Micros } from '../../core/machine.ts'
 import { scopeOf } from '../../core/scope.ts'
 import { OPENING, OPENING_TTL } from '../bounds.ts'
 import type { Pair } from '../check-list.ts'
-import type { NatHints } from '../types.ts'
+import type { IceCandidate, NatHints } from '../types.ts'
 import { reachOf } from './plan.ts'
 
 /**
@@ -56,6 +56,16 @@ export class OpeningRule {
    */
   relayedFrom(told: Micros, { openUntil }: Pick<Pair, 'openUntil'>): Micros {
     return this.#isOpen ? -Infinity : Math.max(openUntil, told + this.#signalling)
+  }
+
+  /**
+   * Whether what goes this way will get through: from our own socket to where the peer, which has opened its side, is on the
+   * internet. Not where both are behind one NAT, and have a better way.
+   */
+  isLikely({ base, remote, isRelayed }: Pair, ours: readonly IceCandidate[]): boolean {
+    const { address } = remote.candidate
+    if (!this.#sawOurs || base.via !== undefined || isRelayed || scopeOf(address) !== 'global') return false
+    return !ours.some((one) => one.type !== 'relay' && one.address === address)
   }
 
   ttl(

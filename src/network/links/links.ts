@@ -117,6 +117,12 @@ export class Links {
     return undefined
   }
 
+  /** A peer's check came by this path, which is not verified yet: see {@link IceSession.believes}. */
+  believes(path: Path): boolean {
+    for (const { session } of this.#links.values()) if (session?.believes(path) === true) return true
+    return false
+  }
+
   /** The connection is with that node: it follows its link from now on. */
   adopt(stream: UtpStream, peer: NodeId): void {
     const link = this.to(peer)

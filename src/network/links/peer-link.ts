@@ -65,12 +65,12 @@ export class PeerLink {
   #complete = false
   #restarts = 0
   #restartTimer: NodeJS.Timeout | undefined
-  #waiting = new Set<{ resolve(path: Path): void; reject(error: Error): void }>()
+  #waiting = new Set<{ readonly proven: boolean; resolve(path: Path): void; reject(error: Error): void }>()
   readonly #streams = new Set<UtpStream>()
   #timeoutsSeen = 0
   readonly #past = new Totals()
   #path: Path | undefined
-  /** Where the peer was heard before any path was found: connections begin here, and count once it is one. */
+  /** Where the peer most likely is before any path was found: connections begin here, and count once it is one. */
   #promised: Path | undefined
   /** The session has found it; otherwise it is where a connection came from, or was dialled to. */
   #isFound = false
@@ -140,17 +140,17 @@ export class PeerLink {
   }
 
   /**
-   * Finds a path by signals, unless there is one. Resolves with the first that works, or that the peer was heard on.
+   * Finds a path by signals, unless there is one. Resolves with the first that works, or that seems to; unless `proven`.
    *
    * @throws {PeerError} `ERR_NATWORK_NODE_UNREACHABLE`; a helper's RefusedError; the signal's reason.
    */
-  async meet(target: SignalTarget, signal: AbortSignal): Promise<Path> {
+  async meet(target: SignalTarget, signal: AbortSignal, proven = false): Promise<Path> {
     signal.throwIfAborted()
     this.#target = target
-    const { path } = this
-    if (path !== undefined && this.#session !== undefined) return path
+    if (this.#path !== undefined && this.#session !== undefined) return this.#path
     const found = new Promise<Path>((resolve, reject) => {
       const waiting = {
+        proven,
         resolve: (at: Path) => done(() => resolve(at)),
         reject: (error: Error) => done(() => reject(error)),
       }
@@ -178,8 +178,8 @@ export class PeerLink {
     stream.once('close', () => this.#forget(stream))
     const { path } = stream.connection
     if (this.#path !== undefined && this.#session !== undefined) stream.setPath(this.#path)
-    else if (this.#promised === undefined || !samePath(path, this.#promised))
-      this.#use(path, this.#kindOf(path))
+    else if (this.#promised !== undefined && stream.connecting) stream.setPath(this.#promised)
+    else this.#use(path, this.#kindOf(path))
   }
 
   /** It was not this node's after all. */
@@ -228,9 +228,10 @@ export class PeerLink {
         this.#tellLater(event.candidate)
         break
       case 'promising':
-        if (this.#path !== undefined || this.#promised !== undefined) break
+        if (this.#path !== undefined) break
         this.#promised = event.path.path
-        for (const waiting of this.#waiting) waiting.resolve(event.path.path)
+        for (const stream of this.#streams) stream.setPath(event.path.path)
+        for (const waiting of this.#waiting) if (!waiting.proven) waiting.resolve(event.path.path)
         break
       case 'path':
         this.#isFound = true

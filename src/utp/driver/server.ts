@@ -26,6 +26,8 @@ export interface UtpServerOptions {
    * that came with its SYN, before the peer has proved that it gets our answers. Default: never.
    */
   readonly isVerified?: (path: Path) => boolean
+  /** See `UtpMachineOptions.isBelieved`: of a path that is not verified, whether it is believed for one connection. */
+  readonly isBelieved?: (path: Path) => boolean
   /** Called when a peer is not heard any more while it should be: its address or this port's own may have changed. */
   readonly onStalled?: () => void
   /** Whether a stream stays writable after its peer ended. Default true, other than in node:net. */
@@ -170,7 +172,7 @@ export class UtpServer {
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
     if (this.#running !== undefined) return
-    const { host = '0.0.0.0', port = 1315, limits = {}, onConnection, isVerified } = this.#options
+    const { host = '0.0.0.0', port = 1315, limits = {}, onConnection, isVerified, isBelieved } = this.#options
     const endpoint = await UdpEndpoint.bind({
       host,
       port,
@@ -185,6 +187,7 @@ export class UtpServer {
         ...limits,
         rng: systemRng,
         ...(isVerified !== undefined && { isVerified }),
+        ...(isBelieved !== undefined && { isBelieved }),
       })
     } catch (error) {
       await endpoint.close()

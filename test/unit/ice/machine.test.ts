@@ -149,6 +149,63 @@ test('where the peer is heard while nothing works: told once, to the side that c
   }
 })
 
+test('the likeliest way to a peer that has answered is told with the first check there, once', () => {
+  const ours: LocalCandidate = {
+    type: 'srflx',
+    address: { address: '203.0.113.9', port: 1315 },
+    base: { address: '192.168.1.2', port: 1315 },
+  }
+  const inside: IceCandidate = { ...THEIRS, address: '192.168.2.2', priority: THEIRS.priority + 1 }
+  const outside: IceCandidate = {
+    ...THEIRS,
+    type: 'srflx',
+    priority: THEIRS.priority - 1_000,
+    foundation: '3',
+  }
+  const second: IceCandidate = { ...outside, port: 1316, priority: THEIRS.priority - 2_000, foundation: '2' }
+  const play = (controlling: boolean, candidates: IceCandidate[], sawOurs = true): SocketAddress[] => {
+    const machine = new IceMachine({ rng: new SimRng(1) })
+    const session = machine.open(0, { controlling, local: { candidates: [ours] } })
+    session.setRemote(0, { ...REMOTE, candidates, sawOurs })
+    const told: SocketAddress[] = []
+    for (let now = 0; now < 100 * MILLISECOND; now += MILLISECOND) {
+      machine.handleTimeout(now)
+      const sent = drain(machine).map(({ path }) => path.remote)
+      const news = promised(machine)
+      for (const one of news) assert.ok(sent.some((to) => to.port === one.port && to.address === one.address))
+      told.push(...news)
+    }
+    assert.equal(session.path, undefined)
+    assert.equal(session.believes({ remote: PEER }), false, 'nothing was heard there')
+    return told
+  }
+  assert.deepEqual(play(true, [inside, outside, second]), [PEER])
+  // The side that was called waits; so does who does not know that the peer has opened its own side.
+  assert.deepEqual(play(false, [inside, outside]), [])
+  assert.deepEqual(play(true, [inside, outside], false), [])
+  // Behind the same NAT there is a better way.
+  assert.deepEqual(play(true, [inside, { ...outside, address: ours.address.address }]), [])
+  // A relay's address is no way of the socket's own.
+  assert.deepEqual(play(true, [{ ...outside, type: 'relay' }]), [])
+})
+
+test('where the peer’s check came from, so many connections are believed and no more', () => {
+  const { machine, session } = start(false)
+  session.setRemote(0, REMOTE)
+  assert.equal(session.believes(peerPath), false)
+  machine.handleDatagram(0, peerPath, check(session, { controlling: true, pwd: 'b'.repeat(22) }))
+  assert.equal(session.believes(peerPath), false)
+  for (const port of [PEER.port, 7]) {
+    machine.handleDatagram(0, { remote: { ...PEER, port } }, check(session, { controlling: true }))
+  }
+  assert.equal(session.believes({ remote: { ...PEER, port: 9 } }), false)
+  const believed = Array.from({ length: 10 }, (_, i) =>
+    session.believes({ remote: { ...PEER, port: i % 2 === 0 ? PEER.port : 7 } }),
+  )
+  assert.equal(believed.filter(Boolean).length, 4)
+  assert.equal(session.owns(peerPath), false)
+})
+
 function promised(machine: IceMachine): SocketAddress[] {
   const out: SocketAddress[] = []
   for (let event = machine.pollEvent(); event; event = machine.pollEvent()) {

@@ -218,6 +218,29 @@ test('an earlier deadline replaces a later one', async (t) => {
   assert.equal(late.timeouts.length, 0)
 })
 
+test('what a datagram makes due at once is done before the loop turns on', async (t) => {
+  const a = await bound(t)
+  const b = await bound(t)
+  const order: string[] = []
+  const machine = new TestMachine(() => {
+    machine.deadline = b.now()
+    setImmediate(() => order.push('the loop turned'))
+    return true
+  })
+  const done = new Promise<void>((resolve) => {
+    machine.handleTimeout = () => {
+      machine.deadline = undefined
+      order.push('due')
+      resolve()
+    }
+  })
+  b.attach(machine, () => undefined)
+  say(a, a.path(b.address), 'now')
+  await done
+  await new Promise(setImmediate)
+  assert.deepEqual(order, ['due', 'the loop turned'])
+})
+
 test('after the process was held up, all that waits in the socket comes before what is due', async (t) => {
   const a = await bound(t)
   const b = await bound(t)

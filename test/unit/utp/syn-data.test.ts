@@ -193,6 +193,22 @@ test('what the acceptor says overtakes its answer to the SYN, or that comes by a
   }
 })
 
+test('a path that is not verified is asked for once a SYN: believed, the data is taken; not, the handshake is the ordinary one', () => {
+  for (const isBelieved of [true, false]) {
+    let asked = 0
+    const pair = new Pair(
+      { delay: DELAY },
+      { b: { isVerified: () => false, isBelieved: () => (asked++, isBelieved) } },
+    )
+    const { took } = converse(pair, pattern(1_500), pattern(900, 3), 1_500)
+    assert.equal(took, (isBelieved ? 2 : 4) * DELAY)
+    assert.equal(asked, 1)
+  }
+  // The one does not make the other cost more: a verified path is not asked for.
+  const pair = new Pair({ delay: DELAY }, { b: { isVerified: () => true, isBelieved: () => assert.fail() } })
+  assert.equal(converse(pair, pattern(1_500), pattern(900, 3), 1_500).took, 2 * DELAY)
+})
+
 test('another path before the answer is there: the connection that began goes along, and is the only one', () => {
   const second: Path = { remote: { address: '192.0.2.22', port: 1002 } }
   const from: Path = { remote: { address: '192.0.2.11', port: 1001 } }
