@@ -43,7 +43,7 @@ test(
     const { source, sink } = stage
     await source.until(({ path }) => path === 'direct')
     // A caller that gives up ends.
-  await Promise.race([sink.receives(), source.until(() => false)])
+    await Promise.race([sink.receives(), source.until(() => false)])
     const { same, connection } = await source.finish()
     assert.equal(same, true)
     assert.equal(connection?.path?.remote.address, stage.lab.address('b-home'))
