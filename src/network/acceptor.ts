@@ -8,11 +8,12 @@ import { ControlChannel } from './control.ts'
 import type { ControlDesk } from './control-desk.ts'
 import { Scope } from './deadline.ts'
 import { asError, type RefusalCode } from './errors.ts'
+import type { EarlyHandshake } from './early-handshake.ts'
 import { handshake } from './handshake.ts'
 import type { Links } from './links/links.ts'
 import type { NodeId } from './node-id.ts'
 import type { Pipe } from './pipe.ts'
-import { readMessage, requestSchema, type Request } from './protocol.ts'
+import { readGreeting, readMessage, requestSchema, type Request } from './protocol.ts'
 import { Quota } from './quota.ts'
 import { accept, closed, refuse, RefusedError } from './refusal.ts'
 import { translate, type SecureStream } from './secure-stream.ts'
@@ -84,10 +85,11 @@ export class Acceptor {
     })
     let stream: SecureStream | undefined
     try {
-      stream = await handshake(raw, 'server', identity, {
-        timeout: timeouts.handshake,
-        signal: scope.signal,
-      })
+      const begun = await scope.run(this.#begun(raw))
+      stream = await scope.run(
+        begun?.complete(raw) ??
+          handshake(raw, 'server', identity, { timeout: timeouts.handshake, signal: scope.signal }),
+      )
       // Whoever waits on the stream hears of its errors there; between two waits nobody does.
       stream.on('error', () => undefined)
       if (!(raw instanceof TcpStream)) this.#links.adopt(raw, stream.peer)
@@ -98,12 +100,24 @@ export class Acceptor {
       await closed(stream, timeouts.linger)
     } catch (thrown) {
       const error = translate(asError(thrown))
-      stream?.destroy(error)
+      raw.on('error', () => undefined)
+      if (stream === undefined) raw.destroy()
+      else stream.destroy(error)
       this.#report(remote, stream?.peer, undefined, error)
     } finally {
       scope.close()
     }
     return undefined
+  }
+
+  /** TLS that began with the signals that found the path. @throws {PeerError} `ERR_NATWORK_PROTOCOL` */
+  async #begun(raw: UtpStream | TcpStream): Promise<EarlyHandshake | undefined> {
+    if (raw instanceof TcpStream) return undefined
+    const name = await readGreeting(raw)
+    if (name === undefined) return undefined
+    const begun = this.#links.greetingOf(name)
+    if (begun === undefined) throw new PeerError('ERR_NATWORK_PROTOCOL', 'the handshake that began is over')
+    return begun
   }
 
   // `admitted` gives back the place among the handshakes, once the stream has one among the pipes or controls. What is

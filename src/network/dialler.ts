@@ -9,14 +9,15 @@ import type { ExhaustiveBudget } from '../ice/index.ts'
 import type { ControlPool } from './control-pool.ts'
 import { Scope } from './deadline.ts'
 import { asError, hasCode } from './errors.ts'
+import type { EarlyHandshake } from './early-handshake.ts'
 import { handshake } from './handshake.ts'
 import type { HelperReference } from './helper-reference.ts'
 import { targetOf, type Links } from './links/links.ts'
 import type { PeerLink } from './links/peer-link.ts'
 import type { NodeId } from './node-id.ts'
 import type { NodeInfo } from './node-info.ts'
-import { writeMessage, type Request } from './protocol.ts'
-import { ask, closed, RefusedError } from './refusal.ts'
+import { writeGreeting, writeMessage, type Request } from './protocol.ts'
+import { ask, closed, hear, RefusedError } from './refusal.ts'
 import type { SecureStream } from './secure-stream.ts'
 import type { Session } from './session.ts'
 import type { SignalTarget } from './signalling/signaller.ts'
@@ -81,11 +82,23 @@ export class Dialler {
       return new PeerError('ERR_NATWORK_TIMEOUT', `${id} did not answer within ${timeouts.connect} ms`)
     })
     let stream: SecureStream | undefined
+    const request: Request = { ...question, to: id }
+    const asked = new WeakSet<SecureStream>()
+    const speak = (to: SecureStream): void => {
+      asked.add(to)
+      writeMessage(to, request)
+    }
     try {
       const { addresses = [], helpers = [], exhaustive } = options
       if (exhaustive !== undefined) this.#parts.links.to(id).searchEverything(exhaustive)
-      stream = await scope.run(this.#reach(id, { addresses, helpers }, scope.signal))
-      await scope.run(ask(stream, { ...question, to: id }, options.first?.()))
+      stream = await scope.run(this.#reach(id, { addresses, helpers }, speak, scope.signal))
+      const first = options.first?.()
+      if (asked.has(stream)) {
+        if (first !== undefined && first.length > 0) stream.write(first)
+        await scope.run(hear(stream, request))
+      } else {
+        await scope.run(ask(stream, request, first))
+      }
       return stream.off('error', ignore)
     } catch (error) {
       if (stream !== undefined) this.#drop(stream, error)
@@ -116,7 +129,7 @@ export class Dialler {
   }
 
   // The link that is there; else what is known, and this network; when that leads nowhere soon, what other nodes know.
-  async #reach(id: NodeId, given: Whereabouts, signal: AbortSignal): Promise<SecureStream> {
+  async #reach(id: NodeId, given: Whereabouts, speak: Speak, signal: AbortSignal): Promise<SecureStream> {
     const link = this.#parts.links.get(id)
     if (link?.session !== undefined && link.path !== undefined) {
       const stream = await this.#over(link, link.path, signal).catch(ignore)
@@ -132,9 +145,9 @@ export class Dialler {
     const losers = new AbortController()
     setMaxListeners(0, losers.signal)
     const either = AbortSignal.any([signal, losers.signal])
-    const known = isKnown ? this.#try(id, places, info, either) : undefined
+    const known = isKnown ? this.#try(id, places, info, speak, either) : undefined
     const near = this.#tryNearby(id, places, either)
-    const ways = [...(known ? [known] : []), near, this.#tryAnew(id, places, known, either)]
+    const ways = [...(known ? [known] : []), near, this.#tryAnew(id, places, known, speak, either)]
     try {
       return await firstOf(ways, losers)
     } catch (error) {
@@ -159,6 +172,7 @@ export class Dialler {
     id: NodeId,
     known: Whereabouts,
     attempt: Promise<SecureStream> | undefined,
+    speak: Speak,
     signal: AbortSignal,
   ): Promise<SecureStream> {
     if (attempt !== undefined) {
@@ -176,7 +190,7 @@ export class Dialler {
         helpers: helpers.filter((one) => !known.helpers.some((other) => one.id === other.id)),
       }
       if (isNew.addresses.length + isNew.helpers.length === 0) throw unknown(id)
-      return await this.#try(id, isNew, await found, either)
+      return await this.#try(id, isNew, await found, speak, either)
     })
     try {
       return await firstOf(ways, losers)
@@ -191,6 +205,7 @@ export class Dialler {
     id: NodeId,
     { addresses, helpers }: Whereabouts,
     info: NodeInfo | undefined,
+    speak: Speak,
     signal: AbortSignal,
   ): Promise<SecureStream> {
     const places = { addresses, tls: tlsPlacesOf(info) }
@@ -198,7 +213,7 @@ export class Dialler {
     const losers = new AbortController()
     setMaxListeners(0, losers.signal)
     const either = AbortSignal.any([signal, losers.signal])
-    const meeting = this.#meet(id, helpers, info, either)
+    const meeting = this.#meet(id, helpers, info, speak, either)
     const direct = async (): Promise<SecureStream> => {
       const failed = meeting.then(() => new Promise<never>(ignore), ignore)
       await Promise.race([
@@ -219,18 +234,22 @@ export class Dialler {
     id: NodeId,
     helpers: readonly HelperReference[],
     info: NodeInfo | undefined,
+    speak: Speak,
     signal: AbortSignal,
   ): Promise<SecureStream> {
     const target = (info && targetOf(info, id)) ?? (await this.#targetBy(helpers, id, signal))
     const link = this.#parts.links.to(id)
     const to = { ...target, helpers }
     const path = await link.meet(to, signal)
+    const handshake = link.greeting.take()
+    const begun = handshake && { handshake, name: link.name, speak }
     try {
-      return await this.#over(link, path, signal)
+      return await this.#over(link, path, signal, begun)
     } catch (error) {
+      handshake?.destroy()
       signal.throwIfAborted()
-      if (link.path !== undefined && samePath(link.path, path)) throw error
-      // It only seemed to be the way: somebody else is there.
+      if (begun === undefined && link.path !== undefined && samePath(link.path, path)) throw error
+      // It only seemed to be the way, and somebody else is there; or the peer has forgotten how it began.
       return await this.#over(link, await link.meet(to, signal, true), signal)
     }
   }
@@ -263,8 +282,8 @@ export class Dialler {
     })
   }
 
-  /** One more connection along a link. */
-  async #over(link: PeerLink, path: Path, signal: AbortSignal): Promise<SecureStream> {
+  /** One more connection along a link; the first goes on with what its signals have begun. */
+  async #over(link: PeerLink, path: Path, signal: AbortSignal, begun?: Begun): Promise<SecureStream> {
     let raw: UtpStream | undefined
     const impatience = setTimeout(() => link.suspect(), answerTime)
     try {
@@ -276,6 +295,7 @@ export class Dialler {
           link.add(connecting)
         },
         onConnected: () => clearTimeout(impatience),
+        begun,
       })
       stream.on('error', ignore)
       if (stream.peer === link.peer) return stream
@@ -289,30 +309,41 @@ export class Dialler {
     }
   }
 
-  /** Connection and TLS in one go, to a peer that has verified the path: the first words of TLS travel with the SYN. */
-  #openAtOnce(
+  /**
+   * Connection and TLS in one go, to a peer that has verified the path: the first words of TLS travel with the SYN. Or its last
+   * ones, where the first were said with the signals.
+   */
+  async #openAtOnce(
     path: Path,
     {
       signal,
       connecting = signal,
       onStream,
       onConnected,
+      begun,
     }: {
       signal: AbortSignal
       /** Gives up before the peer has answered; later `signal` alone does. */
       connecting?: AbortSignal
       onStream?: (raw: UtpStream) => void
       onConnected?: () => void
+      begun?: Begun | undefined
     },
   ): Promise<SecureStream> {
     const { utp, identity, timeouts } = this.#session
-    return new Promise((resolve, reject) => {
-      const begin = (raw: UtpStream): void => {
+    let onRaw: (raw: UtpStream) => void = ignore
+    const secured = new Promise<SecureStream>((resolve, reject) => {
+      onRaw = (raw) => {
         onStream?.(raw)
-        handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal }).then(resolve, reject)
+        const going =
+          begun === undefined
+            ? handshake(raw, 'client', identity, { timeout: timeouts.handshake, signal })
+            : goOn(raw, begun)
+        going.then(resolve, reject)
       }
-      utp.connect(path, { signal: connecting, withData: true, onStream: begin }).then(onConnected, reject)
     })
+    const connected = utp.connect(path, { signal: connecting, withData: true, onStream: onRaw })
+    return (await Promise.all([secured, connected.then(onConnected)]))[0]
   }
 
   async #known(id: NodeId, optional: boolean, signal: AbortSignal): Promise<NodeInfo | undefined> {
@@ -512,6 +543,25 @@ function takingTurns<T>(first: readonly T[], second: readonly T[]): T[] {
 
 function formatPlace(place: Place): string {
   return 'host' in place ? `${formatTlsPlace(place)} by TLS` : formatAddress(place)
+}
+
+/** What is asked of the peer, said on a stream that nobody has won with yet. */
+type Speak = (stream: SecureStream) => void
+
+/** TLS that began with the signals of a link. */
+interface Begun {
+  readonly handshake: EarlyHandshake
+  /** The link's. */
+  readonly name: string
+  readonly speak: Speak
+}
+
+/** With the last of TLS and the request in the SYN. */
+async function goOn(raw: UtpStream, { handshake, name, speak }: Begun): Promise<SecureStream> {
+  const stream = await handshake.complete(raw, writeGreeting(name))
+  stream.on('error', ignore)
+  speak(stream)
+  return stream
 }
 
 // Whoever waits on a stream hears of its errors there; between two waits nobody does.

@@ -32,7 +32,7 @@ export async function handshake(
   // TLSSocket copies what comes, and what it writes is a copy of its own.
   if (raw instanceof UtpStream) raw.passBuffers()
   const end = new AuthenticEnd(raw)
-  const tls = role === 'client' ? startClient(raw, identity) : startServer(raw, identity)
+  const tls = startTls(raw, role, identity)
   end.watch(tls)
   try {
     await secured(tls, raw, role, options)
@@ -44,6 +44,11 @@ export async function handshake(
     tls.destroy()
     throw error
   }
+}
+
+/** TLS as natwork speaks it, begun on a byte stream: see {@link secured}. */
+export function startTls(raw: Duplex, role: 'client' | 'server', identity: Identity): TLSSocket {
+  return role === 'client' ? startClient(raw, identity) : startServer(raw, identity)
 }
 
 function startClient(raw: Duplex, identity: Identity): TLSSocket {
@@ -85,7 +90,8 @@ function contextOf(identity: Identity): SecureContext {
   return context
 }
 
-async function secured(
+/** Resolves when both certificates are known. @throws as {@link handshake} */
+export async function secured(
   tls: TLSSocket,
   raw: Duplex,
   role: 'client' | 'server',

@@ -49,6 +49,26 @@ export function writeMessage(stream: Duplex, message: object, limit = maxMessage
 }
 
 /**
+ * What comes first on a connection whose TLS began with the signals of a link ({@link EarlyHandshake}): a zero, which no TLS record
+ * begins with (RFC 8446 §5.1), and the 16 bytes of the link's name.
+ */
+export function writeGreeting(name: string): Buffer {
+  return Buffer.concat([Buffer.of(0), Buffer.from(name, 'hex')])
+}
+
+/**
+ * @returns the name of the link; undefined when the connection begins with TLS, of which nothing is lost, or ends.
+ * @throws the stream's error.
+ */
+export async function readGreeting(stream: Duplex): Promise<string | undefined> {
+  const first = await readExactly(stream, 1)
+  if (first === undefined) return undefined
+  if (first[0] === 0) return (await readExactly(stream, 16))?.toString('hex')
+  stream.unshift(first)
+  return undefined
+}
+
+/**
  * The next message, leaving the stream paused right behind it: what follows belongs to somebody else.
  *
  * @returns undefined when the stream ended in good order before the first byte of a message.

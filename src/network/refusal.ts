@@ -14,6 +14,11 @@ export async function ask(stream: SecureStream, request: Request, first?: Uint8A
   writeMessage(stream, request)
   if (first !== undefined && first.length > 0) stream.write(first)
   stream.uncork()
+  await hear(stream, request)
+}
+
+/** Waits for the answer to a request that was sent. @throws {RefusedError} */
+export async function hear(stream: SecureStream, request: Request): Promise<void> {
   const reply = await readMessage(stream, replySchema)
   if (reply === undefined) {
     throw new PeerError('ERR_NATWORK_PROTOCOL', `${stream.peer} ended the connection without an answer`)

@@ -18,6 +18,8 @@ export class SecureStream extends Duplex {
   readonly peer: NodeId
   /** The transport below, for its path and counters. */
   readonly raw: Duplex
+  /** The byte stream that TLS speaks on: the same, or one that came before it. */
+  readonly #carrier: Duplex
   readonly #tls: TLSSocket
   readonly #end: AuthenticEnd
   /** TLS was told to decrypt no more. */
@@ -31,22 +33,23 @@ export class SecureStream extends Duplex {
   #sentBefore = 0
 
   /** @internal Made by handshake.ts once the peer's identity is known. */
-  constructor(raw: Duplex, tls: TLSSocket, end: AuthenticEnd, peer: NodeId) {
+  constructor(raw: Duplex, tls: TLSSocket, end: AuthenticEnd, peer: NodeId, carrier: Duplex = raw) {
     super({ allowHalfOpen: true, readableHighWaterMark: HIGH_WATER, writableHighWaterMark: HIGH_WATER })
     this.peer = peer
     this.raw = raw
+    this.#carrier = carrier
     this.#tls = tls
     this.#end = end
     for (let early: Buffer | null; (early = tls.read() as Buffer | null) !== null;) this.#take(early)
     end.onData = (chunk) => this.#take(chunk)
     tls.on('error', (error: Error) => this.destroy(translate(error)))
-    raw.on('error', (error: Error) => this.destroy(translate(error)))
-    raw.on('close', () => this.#rawClosed())
+    carrier.on('error', (error: Error) => this.destroy(translate(error)))
+    carrier.on('close', () => this.#rawClosed())
     end.onAuthentic = () => this.#pushEnd()
     end.onRawEnd = () => this.#rawEnded()
     if (end.rawEnded) this.#rawEnded()
     else if (end.authentic) this.#pushEnd()
-    if (raw.destroyed) this.#rawClosed()
+    if (carrier.destroyed) this.#rawClosed()
   }
 
   /** The peer's transport address, when the transport has one. */
@@ -112,7 +115,7 @@ export class SecureStream extends Duplex {
     writing?.(reset)
     if (error !== null || !this.#endPushed || !this.writableFinished) {
       // With an error, since a plain destroy() lets what was written before end() arrive.
-      this.raw.destroy(reset)
+      this.#carrier.destroy(reset)
       this.#tls.destroy()
     }
     done(error)

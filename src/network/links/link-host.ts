@@ -1,6 +1,7 @@
 import type { SocketAddress } from '../../core/address.ts'
 import type { IceSession, NatHints } from '../../ice/index.ts'
 import type { ControlChannel } from '../control.ts'
+import type { EarlyHandshake } from '../early-handshake.ts'
 import type { NodeInfo } from '../node-info.ts'
 import type { RelayUser } from '../relays.ts'
 import type { LinkMessage } from '../signalling/message.ts'
@@ -30,6 +31,8 @@ export interface LinkHost {
   /** The address of this machine from which data to that one goes, where no check has said it. */
   localTowards(remote: SocketAddress): SocketAddress
   send(target: SignalTarget, message: LinkMessage, options: SendOptions): Promise<ControlChannel>
+  /** The first words of TLS with the peer; undefined when there are as many as there may be. */
+  readonly beginTls: (role: 'client' | 'server') => EarlyHandshake | undefined
   debug(message: string, fields: object): void
   /** The path, or what is known of it, has changed. */
   changed(link: PeerLink): void

@@ -10,6 +10,7 @@ import {
 } from '../../ice/index.ts'
 import type { UdpEndpoint } from '../../socket/index.ts'
 import type { UtpStream } from '../../utp/driver/index.ts'
+import { EarlyHandshake } from '../early-handshake.ts'
 import type { NodeId } from '../node-id.ts'
 import { localTowards } from '../local-addresses.ts'
 import { verifyNodeInfo, type NodeInfo } from '../node-info.ts'
@@ -39,6 +40,8 @@ export interface LinksOptions {
 
 /** Links that others began and on which nothing has come yet: more are refused. */
 const maxUnused = 256
+/** Handshakes that others began with an offer, and whose connection has not come: of more the rest of TLS comes later, too. */
+const maxGreeted = 64
 /** Milliseconds that a link nobody uses stays; and one that a stranger began and never used. */
 const keepIdle = 60_000
 /** Milliseconds that one is still shown which is over. */
@@ -148,6 +151,12 @@ export class Links {
     this.to(from).hear(signal, target)
   }
 
+  /** The handshake that began with the signals of the link of that name. */
+  greetingOf(name: string): EarlyHandshake | undefined {
+    for (const link of this.#links.values()) if (link.name === name) return link.greeting.take()
+    return undefined
+  }
+
   /** Addresses of this machine, or what the world sees of them, have changed. */
   networkChanged(): void {
     const candidates = this.#options.candidates()
@@ -189,6 +198,7 @@ export class Links {
       record,
       localTowards: (remote) => localTowards(this.#session.utp.address, remote),
       send: (target, message, options) => signaller.send(target, message, options),
+      beginTls: (role) => this.#beginTls(role),
       debug: (message, fields) => this.#session.context.logger.debug(message, fields),
       changed: (link) => {
         const { connection } = link
@@ -196,6 +206,13 @@ export class Links {
         this.#session.emit('connection', connection)
       },
     }
+  }
+
+  #beginTls(role: 'client' | 'server'): EarlyHandshake | undefined {
+    const open = [...this.#links.values()].filter(({ greeting }) => greeting.isOpen)
+    if (role === 'server' && open.length >= maxGreeted) return undefined
+    const { identity, timeouts, signal } = this.#session
+    return new EarlyHandshake(role, identity, { timeout: timeouts.handshake, signal })
   }
 
   #onIce(event: IceEvent): void {

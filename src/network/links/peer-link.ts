@@ -21,9 +21,11 @@ import type { Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { ConnectionState, NodeConnection, PathUse } from './connection.ts'
 import { borrowerFor } from './borrower.ts'
 import { withNewestPort, withoutPort } from './gather.ts'
+import { Greeting } from './greeting.ts'
 import type { LinkHost } from './link-host.ts'
 import { PathHistory } from './path-history.ts'
 import { Totals } from './totals.ts'
+import { Waiting } from './waiting.ts'
 
 /** Milliseconds after which an offer that nobody answered is sent again, by another way where there is one. */
 const offerGaps = [700, 1_500, 3_000, 5_000, 8_000] as const
@@ -39,12 +41,13 @@ const tellAgain = 500
 export class PeerLink {
   readonly peer: NodeId
   readonly since = new Date()
+  /** TLS of the first connection. */
+  readonly greeting: Greeting
   readonly #host: LinkHost
   #session: IceSession | undefined
   /** Until it aborts, relays are borrowed for the session. */
   #borrowed = new AbortController()
   #borrower: RelayUser | undefined
-  /** Names the session in signals. */
   #name = ''
   #target: SignalTarget | undefined
   #prefer: ControlChannel | undefined
@@ -65,7 +68,7 @@ export class PeerLink {
   #complete = false
   #restarts = 0
   #restartTimer: NodeJS.Timeout | undefined
-  #waiting = new Set<{ readonly proven: boolean; resolve(path: Path): void; reject(error: Error): void }>()
+  readonly #waiting = new Waiting()
   readonly #streams = new Set<UtpStream>()
   #timeoutsSeen = 0
   readonly #past = new Totals()
@@ -82,12 +85,18 @@ export class PeerLink {
   constructor(peer: NodeId, host: LinkHost) {
     this.peer = peer
     this.#host = host
+    this.greeting = new Greeting(host.beginTls)
     this.#idleSince = host.now()
   }
 
   /** Aborts when the path in use is lost with none to follow it. */
   get up(): AbortSignal {
     return this.#up.signal
+  }
+
+  /** Names the session in signals, and connections that go on with its {@link greeting}: only the two nodes know it. */
+  get name(): string {
+    return this.#name
   }
 
   /** The path that data goes now. */
@@ -148,27 +157,13 @@ export class PeerLink {
     signal.throwIfAborted()
     this.#target = target
     if (this.#path !== undefined && this.#session !== undefined) return this.#path
-    const found = new Promise<Path>((resolve, reject) => {
-      const waiting = {
-        proven,
-        resolve: (at: Path) => done(() => resolve(at)),
-        reject: (error: Error) => done(() => reject(error)),
-      }
-      const abort = (): void => waiting.reject(asError(signal.reason))
-      const done = (settle: () => void): void => {
-        this.#waiting.delete(waiting)
-        this.#idleSince = this.#host.now()
-        signal.removeEventListener('abort', abort)
-        settle()
-      }
-      signal.addEventListener('abort', abort)
-      this.#waiting.add(waiting)
-    })
-    if (this.#session === undefined || this.#offered === undefined) {
+    const found = this.#waiting.wait(signal, proven)
+    // Who knows that it only seemed to be there waits for what is under way.
+    if (this.#session === undefined || (this.#offered === undefined && !proven)) {
       this.#begin(true)
       void this.#offer()
     }
-    return await found
+    return await found.finally(() => (this.#idleSince = this.#host.now()))
   }
 
   /** The stream follows the link's path from now on. Streams of both directions do. */
@@ -231,7 +226,7 @@ export class PeerLink {
         if (this.#path !== undefined) break
         this.#promised = event.path.path
         for (const stream of this.#streams) stream.setPath(event.path.path)
-        for (const waiting of this.#waiting) if (!waiting.proven) waiting.resolve(event.path.path)
+        this.#waiting.found(event.path.path, false)
         break
       case 'path':
         this.#isFound = true
@@ -239,7 +234,7 @@ export class PeerLink {
         this.#restarts = 0
         clearTimeout(this.#restartTimer)
         this.#use(event.path.path, event.path.kind, event.path.local.address)
-        for (const waiting of this.#waiting) waiting.resolve(event.path.path)
+        this.#waiting.found(event.path.path, true)
         break
       case 'doubted':
         this.#gatherReserve(event)
@@ -303,7 +298,7 @@ export class PeerLink {
     if (why !== undefined && this.#session !== undefined) this.#say({ type: 'bye', link: this.#name, why })
     this.#endSession()
     const error = new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the link to ${this.peer} was closed`)
-    for (const waiting of this.#waiting) waiting.reject(error)
+    this.#waiting.failed(error)
   }
 
   #begin(controlling: boolean, name = randomBytes(16).toString('hex')): IceSession {
@@ -366,6 +361,7 @@ export class PeerLink {
     this.#early = []
     this.#untold = []
     this.#borrowed.abort()
+    this.greeting.end()
     clearTimeout(this.#restartTimer)
     clearImmediate(this.#telling)
     this.#telling = undefined
@@ -379,16 +375,17 @@ export class PeerLink {
     const session = this.#session
     const target = this.#target
     if (session === undefined || target === undefined) return
-    const { ufrag } = session.parameters
-    this.#offered = ufrag
+    const ufrag = (this.#offered = session.parameters.ufrag)
     const tried = new Set<ControlChannel>()
     let failure: Error | undefined
     for (const gap of offerGaps) {
       try {
+        const greeting = this.hasStreams ? {} : await this.greeting.offer()
         this.#untold = []
         const offer: LinkMessage = {
           type: 'offer',
           ...this.#description(session),
+          ...greeting,
           record: this.#host.record(),
         }
         const options = { avoid: tried, prefer: this.#prefer }
@@ -439,8 +436,14 @@ export class PeerLink {
     const session = this.#session
     if (session === undefined) return
     this.#describe(session, offer, false)
+    void this.#answer(session, offer)
+  }
+
+  async #answer(session: IceSession, offer: LinkOffer): Promise<void> {
+    const greeting = await this.greeting.answer(offer)
+    if (this.#session !== session || this.#remoteUfrag !== offer.parameters.ufrag) return
     this.#untold = []
-    this.#say({ type: 'answer', ...this.#description(session), to: offer.parameters.ufrag })
+    this.#say({ type: 'answer', ...this.#description(session), ...greeting, to: offer.parameters.ufrag })
   }
 
   #hearAnswer(answer: LinkAnswer, sentAt: number, channel: ControlChannel): void {
@@ -450,6 +453,7 @@ export class PeerLink {
     if (answer.to !== session.parameters.ufrag || sentAt < this.#heardAt) return
     this.#heardAt = sentAt
     this.#prefer = channel
+    this.greeting.hearAnswer(answer)
     this.#describe(session, answer, true)
     this.#offered = undefined
     this.#onAnswered()
@@ -559,7 +563,7 @@ export class PeerLink {
   #fail(error: Error): void {
     this.#endSession()
     this.#unuse()
-    for (const waiting of this.#waiting) waiting.reject(error)
+    this.#waiting.failed(error)
     this.#host.changed(this)
   }
 

@@ -43,12 +43,15 @@ const description = {
   complete: z.boolean(),
 }
 
+/** TLS's first flight of the one who says it: see EarlyHandshake. Of 215 to 1,800 bytes, as its key exchange has it. */
+const tls = z.base64().max(4_000).exactOptional()
+
 /** What two nodes tell each other to find a path; sealed and signed, so that only they could have said it. */
 const linkMessageSchema = z.discriminatedUnion('type', [
   /** "Let us find a path", or find one anew; with the sender's record, so that it can be answered. */
-  z.object({ type: z.literal('offer'), ...description, record: z.unknown() }),
+  z.object({ type: z.literal('offer'), ...description, record: z.unknown(), tls }),
   /** `to` names the offer by its `ufrag`. */
-  z.object({ type: z.literal('answer'), ...description, to: z.string().max(256) }),
+  z.object({ type: z.literal('answer'), ...description, to: z.string().max(256), tls }),
   /** More candidates of the sender's, or fresher hints, under the credentials that `ufrag` names (RFC 8838). */
   z.object({
     type: z.literal('candidates'),

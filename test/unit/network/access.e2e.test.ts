@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test'
 import { memoryDirectory } from '../../../src/directory/index.ts'
 import { signNodeInfo } from '../../../src/network/node-info.ts'
 import { createIdentity, generatePrivateKey } from '../../../src/network/identity.ts'
+import { writeGreeting } from '../../../src/network/protocol.ts'
 import { signTicket } from '../../../src/network/ticket.ts'
 import { MemoryRecords, Network, TicketStore, type Pinger, type Refusal } from '../../../src/network/index.ts'
 import { readAll } from './duplex-pair.ts'
@@ -231,6 +232,28 @@ test('handshakes in progress are bounded, and what is not TLS ends by itself', a
   const [{ error, peer }] = await refused
   assert.equal(error.code, 'ERR_NATWORK_TIMEOUT')
   assert.equal(peer, undefined)
+  assert.equal(await use(b, a, 'web'), 'secret')
+})
+
+test('a handshake that nobody has begun with signals cannot be gone on with', async (t) => {
+  const [a, b] = await makePair(t)
+  const { port } = await canary(t)
+  a.network.services.set({ name: 'web', host: '127.0.0.1', port, allow: '*' })
+  const { UtpServer } = await import('../../../src/utp/index.ts')
+  const stranger = new UtpServer({ host: '127.0.0.1', port: 0 })
+  await stranger.start()
+  t.after(() => stranger.stop({ timeout: 0 }))
+  // No link has a name yet, or one that anybody knows.
+  for (const name of [Buffer.alloc(16), Buffer.alloc(16, 7)]) {
+    const forged = await stranger.connect(a.network.address())
+    const closed = new Promise((resolve) => forged.once('close', resolve))
+    forged.on('error', () => undefined).resume()
+    const refused = once(a.network, 'refused') as Promise<[Refusal]>
+    forged.write(writeGreeting(name.toString('hex')))
+    const [{ error, peer }] = await refused
+    assert.deepEqual([error.code, peer], ['ERR_NATWORK_PROTOCOL', undefined])
+    await closed
+  }
   assert.equal(await use(b, a, 'web'), 'secret')
 })
 
