@@ -12,7 +12,7 @@ import {
 import { cutMiddle, type RunRecord } from './results.ts'
 import { Program } from './program.ts'
 import type { Stage } from './stage.ts'
-import { decideVerdict, trafficSince, type Traffic, type Verdict } from './verdict.ts'
+import { decideVerdict, trafficSince, type Traffic } from './verdict.ts'
 
 export interface RunOptions {
   /** Milliseconds that A has, and the helper and B each for getting ready. */
@@ -149,7 +149,7 @@ function describe({ end, paths, traffic, conntrack }: PeersOutcome): Omit<RunOut
     ...measured,
     ...(verdict === 'failed'
       ? { reason: 'A says it is done, but the payload did not cross the wires of A and B' }
-      : { firstByteMs: done.ms, pathMs: pathTime(verdict, paths) ?? done.ms }),
+      : { firstByteMs: done.ms, pathMs: pathTime(verdict, paths, done.ms) }),
     ...(claimed !== undefined && { claimed }),
     ...(local !== undefined && { local }),
     ...(remote !== undefined && { remote }),
@@ -157,8 +157,9 @@ function describe({ end, paths, traffic, conntrack }: PeersOutcome): Omit<RunOut
   }
 }
 
-function pathTime(verdict: Verdict, paths: ReadonlyMap<PathKind, number>): number | undefined {
-  return verdict === 'failed' ? undefined : paths.get(verdict)
+/** A program may know its path before data has come by it. */
+function pathTime(verdict: PathKind, paths: ReadonlyMap<PathKind, number>, firstByte: number): number {
+  return Math.max(paths.get(verdict) ?? 0, firstByte)
 }
 
 function reasonOf(event: ProgramEvent): string {

@@ -54,6 +54,12 @@ test('plays helper, B, A in this order, tells each what it needs, and measures',
   assert.deepEqual(run.conntrack, { 'a-home': 'udp 17 …' })
 })
 
+test('a path counts from the first byte on, though its program knew it sooner', async (t) => {
+  const { options } = await fake(t, { a: `echo '{"event":"path","path":"direct","ms":60}'; ${DONE}` })
+  const { runs } = await runMatrix({ ...options, pairs: pairs.slice(0, 1) })
+  assert.deepEqual([runs[0]?.firstByteMs, runs[0]?.pathMs], [120, 120])
+})
+
 test('programs that can play again rest between runs, and begin anew after one that failed', async (t) => {
   const again = (first: string, then: string): string => `
     echo '${first}'; while read order; do echo "told $order" >&2
