@@ -241,7 +241,7 @@ export class Dialler {
     const link = this.#parts.links.to(id)
     const to = { ...target, helpers }
     const path = await link.meet(to, signal)
-    const handshake = link.greeting.take()
+    const handshake = link.greeting.take('client')
     const begun = handshake && { handshake, name: link.name, speak }
     try {
       return await this.#over(link, path, signal, begun)

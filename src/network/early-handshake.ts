@@ -15,7 +15,7 @@ import { AuthenticEnd, SecureStream } from './secure-stream.ts'
  * Nobody between gains anything: the signals are sealed and signed, and TLS proves both keys as it always does.
  */
 export class EarlyHandshake {
-  readonly #role: 'client' | 'server'
+  readonly role: 'client' | 'server'
   readonly #transport = new LateTransport()
   readonly #end: AuthenticEnd
   readonly #tls: TLSSocket
@@ -25,7 +25,7 @@ export class EarlyHandshake {
 
   /** Once the time of `options` is over, it is as if it had never been. */
   constructor(role: 'client' | 'server', identity: Identity, options: HandshakeOptions) {
-    this.#role = role
+    this.role = role
     this.#end = new AuthenticEnd(this.#transport)
     this.#tls = startTls(this.#transport, role, identity)
     this.#end.watch(this.#tls)
@@ -57,7 +57,7 @@ export class EarlyHandshake {
   receive(flight: Buffer): void {
     if (this.#hasHeard || this.#isOver) return
     this.#hasHeard = true
-    if (this.#role === 'server') this.#transport.give(flight)
+    if (this.role === 'server') this.#transport.give(flight)
     else setImmediate(() => this.#transport.give(flight))
   }
 
@@ -71,7 +71,7 @@ export class EarlyHandshake {
     if (this.#isOver) throw new PeerError('ERR_NATWORK_HANDSHAKE', 'the handshake that began is over')
     this.#isOver = true
     if (raw instanceof UtpStream) raw.passBuffers()
-    const isClient = this.#role === 'client'
+    const isClient = this.role === 'client'
     try {
       // The client's last flight is said then, and what comes next is the request.
       if (isClient) await this.#secured

@@ -34,10 +34,10 @@ export class Greeting {
     if (tls !== undefined) this.#handshake?.receive(Buffer.from(tls, 'base64'))
   }
 
-  /** To go on with by a path, once. */
-  take(): EarlyHandshake | undefined {
+  /** To go on with by a path, once. Where both nodes call, one of them has only answered in the end. */
+  take(role: 'client' | 'server'): EarlyHandshake | undefined {
     const handshake = this.#handshake
-    if (!this.isOpen) return undefined
+    if (handshake?.role !== role || !handshake.isReady) return undefined
     this.#handshake = undefined
     return handshake
   }

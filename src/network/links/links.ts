@@ -153,7 +153,7 @@ export class Links {
 
   /** The handshake that began with the signals of the link of that name. */
   greetingOf(name: string): EarlyHandshake | undefined {
-    for (const link of this.#links.values()) if (link.name === name) return link.greeting.take()
+    for (const link of this.#links.values()) if (link.name === name) return link.greeting.take('server')
     return undefined
   }
 
