@@ -5,6 +5,7 @@ import { SystemError, UsageError, type Code, type Logger, type SocketAddress } f
 import { systemClock } from '../../core/ports.ts'
 import { HeldPort } from '../../socket/index.ts'
 import { defaultLimits, type TurnListen } from '../../turn/index.ts'
+import { holdPorts } from './held-ports.ts'
 import { Ledger } from './ledger.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './messages.ts'
 import type { RunningRelay } from './running.ts'
@@ -45,23 +46,10 @@ export class RelayWorkers implements RunningRelay {
     admin: SocketAddress | undefined,
     logger: Logger,
   ): Promise<RelayWorkers> {
-    const held: HeldPort[] = []
-    const listen: TurnListen[] = []
-    try {
-      for (const one of settings.config.listen) {
-        if (one.transport !== 'udp') {
-          const udp = held[0]?.address.port ?? 0
-          listen.push({ ...one, port: one.port === 0 && one.transport === 'tcp' ? udp : one.port })
-          continue
-        }
-        const port = await HeldPort.bind({ address: one.host, port: one.port }, workers)
-        held.push(port)
-        listen.push({ ...one, port: port.address.port })
-      }
-    } catch (error) {
-      for (const port of held) await port.close()
+    const bind = (at: SocketAddress): Promise<HeldPort> => HeldPort.bind(at, workers)
+    const { held, listen } = await holdPorts(settings.config.listen, bind).catch((error: unknown) => {
       throw isDriver(error) ? noWorkers(error) : error
-    }
+    })
     const relay = new RelayWorkers(settings, workers, { admin, logger, held, listen })
     try {
       await Promise.all(relay.#places.map((place) => relay.#fork(place)))
