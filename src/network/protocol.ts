@@ -17,6 +17,9 @@ export type Reply = z.infer<typeof replySchema>
 
 export const maxMessage = 4_096
 
+/** Without zod's compiler, which takes milliseconds for a schema and would pay after some thousand messages. */
+export const uncompiled = { jitless: true } as const
+
 /** `to` is the node the dialler wants: both sides check it, so that both learn of a mix-up of addresses. */
 const to = z.string().max(64).refine(isNodeId)
 
@@ -85,7 +88,7 @@ export async function readMessage<T>(
   if (length === 0 || length > limit) throw malformed(`a message of ${length} bytes`)
   const body = await readExactly(stream, length)
   if (body === undefined) throw malformed('half a message')
-  const parsed = schema.safeParse(parseJson(body))
+  const parsed = schema.safeParse(parseJson(body), uncompiled)
   if (!parsed.success) throw malformed(z.prettifyError(parsed.error))
   return parsed.data
 }

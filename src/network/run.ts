@@ -20,6 +20,7 @@ import { outsidePorts, type OutsidePort } from './one-to-one.ts'
 import { readExhaustive, type NetworkLimits, type NetworkOptions, type NetworkTimeouts } from './options.ts'
 import { MappedPort } from './port-mapping.ts'
 import { Publisher } from './publisher.ts'
+import { rehearse } from './rehearsal.ts'
 import { Rendezvous } from './rendezvous.ts'
 import type { Services } from './services.ts'
 import type { Pipes, Session } from './session.ts'
@@ -164,7 +165,11 @@ export async function openRun(given: RunOptions): Promise<Run> {
       tellAll()
       if (publisher.started) emit('publicAddress', traversal.publicAddress)
     }
+    const rehearsal = rehearse(identity, signal).catch((error: unknown) => {
+      logger.debug('the rehearsal failed', { error: asError(error).message })
+    })
     await unlessAborted(traversal.start(utp.endpoint, signal, onChange), signal)
+    await rehearsal
     toClose.push(() => nearby.stop())
     await nearby.start(identity.id, utp.address, logger, () => emit('nearby', nearby.nodes))
     signal.throwIfAborted()

@@ -56,8 +56,7 @@ export function natHints(seen: PublicAddress, bound: SocketAddress): NatHints {
     if (seen.reason !== 'per-destination' || last === undefined) return {}
     return { mapping: 'address-and-port-dependent', lastPort: last.port }
   }
-  const isOwn = hostCandidates(bound).some(({ address }) => sameAddress(address, seen.address))
   // One server's word does not tell a mapping for all from one for that server.
-  if (!isOwn && seen.observers.length < 2) return {}
-  return { mapping: 'endpoint-independent' }
+  const isOwn = (): boolean => hostCandidates(bound).some(({ address }) => sameAddress(address, seen.address))
+  return seen.observers.length >= 2 || isOwn() ? { mapping: 'endpoint-independent' } : {}
 }

@@ -16,7 +16,7 @@ import type { ControlChannel } from '../control.ts'
 import { asError } from '../errors.ts'
 import type { NodeId } from '../node-id.ts'
 import type { RelayUser } from '../relays.ts'
-import type { LinkAnswer, LinkCandidates, LinkMessage, LinkOffer } from '../signalling/message.ts'
+import type { LinkAnswer, LinkCandidates, LinkHalf, LinkMessage, LinkOffer } from '../signalling/message.ts'
 import type { Signal, SignalTarget } from '../signalling/signaller.ts'
 import type { ConnectionState, NodeConnection, PathUse } from './connection.ts'
 import { borrowerFor } from './borrower.ts'
@@ -160,8 +160,11 @@ export class PeerLink {
     const found = this.#waiting.wait(signal, proven)
     // Who knows that it only seemed to be there waits for what is under way.
     if (this.#session === undefined || (this.#offered === undefined && !proven)) {
-      this.#begin(true)
+      const session = this.#begin(true)
       void this.#offer()
+      // The offer leaves first: everything waits for its answer.
+      const offered = this.hasStreams ? Promise.resolve() : this.greeting.offer()
+      void offered.then(() => session === this.#session && this.#gather())
     }
     return await found.finally(() => (this.#idleSince = this.#host.now()))
   }
@@ -257,9 +260,7 @@ export class PeerLink {
 
   /** Addresses of this machine, or what the world sees of them, have changed. */
   networkChanged(candidates: readonly LocalCandidate[]): void {
-    const session = this.#session
-    if (session === undefined) return
-    session.networkChanged(this.#host.now(), candidates)
+    this.#session?.networkChanged(this.#host.now(), candidates)
     this.#host.wake()
   }
 
@@ -297,13 +298,13 @@ export class PeerLink {
     this.#closed = true
     if (why !== undefined && this.#session !== undefined) this.#say({ type: 'bye', link: this.#name, why })
     this.#endSession()
-    const error = new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the link to ${this.peer} was closed`)
-    this.#waiting.failed(error)
+    this.#waiting.failed(new PeerError('ERR_NATWORK_NODE_UNREACHABLE', `the link to ${this.peer} was closed`))
   }
 
   #begin(controlling: boolean, name = randomBytes(16).toString('hex')): IceSession {
     this.#endSession()
-    this.#hints = withoutPort(this.#host.hints())
+    const hints = this.#host.hints()
+    this.#hints = withoutPort(hints)
     const session = this.#host.open(this, controlling, this.#hints)
     this.#session = session
     if (this.#exhaustive !== undefined) session.setExhaustive(this.#host.now(), this.#exhaustive)
@@ -313,8 +314,7 @@ export class PeerLink {
     this.#heardAt = 0
     this.#borrowed = new AbortController()
     this.#borrower = borrowerFor(session, this.#host, this.#borrowed.signal)
-    this.#gather()
-    void this.#refreshHints(session)
+    if (hints !== this.#hints) void this.#refreshHints(session)
     this.#host.wake()
     return session
   }
@@ -429,6 +429,7 @@ export class PeerLink {
       const isPending = this.#offered !== undefined && this.#remoteUfrag === undefined
       if (isPending && this.#host.record().id < this.peer) return
       this.#begin(false, offer.link)
+      this.#gather()
     }
     if (sentAt < this.#heardAt) return
     this.#heardAt = sentAt
@@ -462,7 +463,7 @@ export class PeerLink {
 
   #describe(
     session: IceSession,
-    { parameters, candidates, hints, complete }: Description,
+    { parameters, candidates, hints, complete }: LinkHalf,
     sawOurs: boolean,
   ): void {
     const now = this.#host.now()
@@ -486,7 +487,7 @@ export class PeerLink {
     this.#host.wake()
   }
 
-  #description(session: IceSession): Omit<Description, 'type'> & { link: string } {
+  #description(session: IceSession): LinkHalf {
     const { parameters, localCandidates } = session
     return {
       link: this.#name,
@@ -597,5 +598,3 @@ export class PeerLink {
     this.#host.changed(this)
   }
 }
-
-type Description = Pick<LinkOffer, 'parameters' | 'candidates' | 'hints' | 'complete'>

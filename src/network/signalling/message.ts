@@ -79,4 +79,7 @@ export type SignalMessage = z.output<typeof signalMessageSchema>
 
 export type LinkOffer = Extract<LinkMessage, { type: 'offer' }>
 export type LinkAnswer = Extract<LinkMessage, { type: 'answer' }>
+/** One side's half of either. */
+export type LinkHalf = Pick<LinkOffer, 'link' | 'parameters' | 'candidates' | 'hints' | 'complete'>
+
 export type LinkCandidates = Extract<LinkMessage, { type: 'candidates' }>

@@ -6,6 +6,7 @@ import { asError } from '../errors.ts'
 import type { HelperReference } from '../helper-reference.ts'
 import type { Identity } from '../identity.ts'
 import type { NodeId } from '../node-id.ts'
+import { uncompiled } from '../protocol.ts'
 import { RefusedError } from '../refusal.ts'
 import { placesOfReference } from '../tls/place.ts'
 import { RateLimiter, type Rate } from './rate-limiter.ts'
@@ -119,7 +120,7 @@ export class Signaller<T> {
     const freshness = this.#replays.admit(opened.nonce, opened.sentAt, now)
     if (freshness === 'replayed') return `replayed, of ${opened.from}`
     if (freshness === 'clock') return `the clock of ${opened.from} is ${opened.sentAt - now} ms from ours`
-    const parsed = schema.safeParse(parseJson(opened.text))
+    const parsed = schema.safeParse(parseJson(opened.text), uncompiled)
     if (!parsed.success) return `not understood, of ${opened.from}: ${z.prettifyError(parsed.error)}`
     onSignal({ from: opened.from, message: parsed.data, sentAt: opened.sentAt, channel })
     return undefined
