@@ -24,6 +24,7 @@ import { openSignal, sealSignal } from './signalling/seal.ts'
  * for its helpers anyhow.
  *
  * @throws {Error} when the two sides do not come together: they are the same program, so that this is a defect.
+ * @throws the signal's reason when it aborts.
  */
 export async function rehearse(identity: Identity, signal: AbortSignal): Promise<void> {
   const options = { timeout: patience, signal }
@@ -51,6 +52,9 @@ export async function rehearse(identity: Identity, signal: AbortSignal): Promise
     client.receive(Buffer.from(answer.tls ?? '', 'base64'))
     findPath(caller, called)
     await converse(client, server, identity)
+  } catch (error) {
+    signal.throwIfAborted()
+    throw error
   } finally {
     client.destroy()
     server.destroy()
@@ -120,10 +124,10 @@ async function converse(client: EarlyHandshake, server: EarlyHandshake, { id }: 
   near.other = far
   far.other = near
   try {
-    const ours = await client.complete(near, writeGreeting(link))
+    const ours = (await client.complete(near, writeGreeting(link))).on('error', ignore)
     writeMessage(ours, { op: 'pipe', to: id, service: 'rehearsal' })
     await readGreeting(far)
-    const theirs = await server.complete(far)
+    const theirs = (await server.complete(far)).on('error', ignore)
     await readMessage(theirs, requestSchema)
     writeMessage(theirs, { ok: true })
     await readMessage(ours, replySchema)
@@ -152,4 +156,8 @@ class Wire extends Duplex {
     this.other?.push(null)
     done()
   }
+}
+
+function ignore(): void {
+  // Whoever waits for the stream hears of it.
 }
