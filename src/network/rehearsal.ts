@@ -11,6 +11,7 @@ import {
   readMessage,
   replySchema,
   requestSchema,
+  uncompiled,
   writeGreeting,
   writeMessage,
 } from './protocol.ts'
@@ -69,7 +70,7 @@ const link = '00'.repeat(16)
 function byMail<T extends LinkOffer | LinkAnswer>(identity: Identity, message: T): T {
   const self = { id: identity.id, sealKey: identity.sealKey.publicKey }
   const opened = openSignal(identity, sealSignal(identity, self, JSON.stringify(message), 0))
-  return signalMessageSchema.parse(JSON.parse(opened?.text ?? 'null')) as T
+  return signalMessageSchema.parse(JSON.parse(opened?.text ?? 'null'), uncompiled) as T
 }
 
 /** A side of the call: a host on a network that exists nowhere else. */
