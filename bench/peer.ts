@@ -28,6 +28,7 @@ export const peerNames = [
   'natwork-dgram-cubic',
   'natwork-dgram-ledbat',
   'natwork-pipe',
+  'natwork-to-libutp',
   'utp-native',
   'utp-native-4mb',
   'udx-native',
