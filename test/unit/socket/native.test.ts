@@ -338,7 +338,10 @@ test(
     const workers = Array.from(
       { length: 4 },
       () =>
-        new Worker(new URL('fixtures/thread.mjs', import.meta.url), { workerData: listener.driver.address }),
+        new Worker(new URL('fixtures/thread.mjs', import.meta.url), {
+          workerData: listener.driver.address,
+          execArgv: [], // What `npm test -- --dgram` loads before is in TypeScript.
+        }),
     )
     const ports = await Promise.all(
       workers.map(async (worker) => (await once(worker, 'message'))[0] as number),
